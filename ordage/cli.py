@@ -1,0 +1,278 @@
+"""The command line: thin, and nothing heavy is imported before a command needs it.
+
+The flags of ``fit`` and ``compare`` are made from the fields of their configurations, which are their one home.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .config import CompareConfig, RunConfig, TrainingConfig, read_yaml
+from .errors import OrdageError, did_you_mean
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ordage",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Predict an ordered quantity, such as age, from images, and learn whether the ordinal loss really helps.",
+)
+
+# What typer calls click's base of all usage errors, whichever click it brings along.
+_ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+_RUN_PANEL = "Run"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="ordage", standalone_mode=False)
+        sys.stdout.flush()
+    except OrdageError as error:
+        code = _fail(error, error.exit_code, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", 130, debug=False)
+    except BrokenPipeError:  # the reader of our output has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except _ClickUsageError as error:
+        code = _fail(_usage(error), 2, debug)
+    except Exception as error:  # an error that nobody foresaw still gets one line
+        code = _fail(f"unexpected {type(error).__name__}: {error}; --debug shows where", 1, debug)
+    sys.exit(code or 0)
+
+
+def _fail(error: object, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"ordage: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def _usage(error: Any) -> str:
+    message = error.format_message().rstrip(".")
+    if message.startswith("No such command") and "ean" not in message:
+        word = message.split("'")[1]
+        message += did_you_mean(word, [command.name or "" for command in app.registered_commands])
+    return f"{message}; see ordage --help"
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        print(f"ordage {version('ordage')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _with_options(config: type[TrainingConfig]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of ``config`` as flags; it receives those that the user gave as ``options``."""
+    hints = typing.get_type_hints(config)
+    order = ("Data", "Input", "Model", "Training", "Machine")
+
+    def parameter(name: str) -> inspect.Parameter:
+        field = config.field(name)
+        meta = field.metadata
+        kind = _flag_type(hints[name])
+        if name == "data":
+            info = typer.Argument(help=meta["help"], show_default=False)
+        else:
+            flags = meta["flags"] or ("--" + name.replace("_", "-"),)
+            info = typer.Option(
+                *flags,
+                help=meta["help"] + _default(field.default),
+                rich_help_panel=meta["panel"],
+                show_default=False,
+                metavar=None if kind is bool else _metavar(hints[name], kind),
+            )
+        annotation = Annotated[kind | None, info]  # type: ignore[valid-type]  # made at run time from the field's type
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    names = sorted(hints, key=lambda name: order.index(config.field(name).metadata["panel"]))
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+        own_names = {p.name for p in own}
+
+        def wrapper(**arguments: Any) -> None:
+            options = {
+                name: _split(value, hints[name])
+                for name, value in arguments.items()
+                if name not in own_names and value is not None
+            }
+            command(options, **{name: arguments[name] for name in own_names})
+
+        parameters = [*map(parameter, names), *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own)]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        return wrapper
+
+    return decorate
+
+
+def _flag_type(hint: Any) -> type:
+    """Return the type that a flag's text is read as; lists and choices are text until the configuration reads them."""
+    members = [member for member in (typing.get_args(hint) or (hint,)) if member is not type(None)]
+    return members[0] if len(members) == 1 and members[0] in (bool, int, float) else str
+
+
+def _metavar(hint: Any, kind: type) -> str | None:
+    choices = [
+        str(choice)
+        for member in (hint, *typing.get_args(hint))
+        if typing.get_origin(member) is typing.Literal
+        for choice in typing.get_args(member)
+    ]
+    return "|".join(choices) if choices else kind.__name__.upper().replace("STR", "TEXT")
+
+
+def _default(value: Any) -> str:
+    if value is None or isinstance(value, bool) or value == ():
+        return ""
+    return f" [default: {','.join(map(str, value)) if isinstance(value, tuple) else value}]"
+
+
+def _split(value: Any, hint: Any) -> Any:
+    if typing.get_origin(hint) is tuple:
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return int(value) if isinstance(value, str) and value.isdigit() and _is_number_choice(hint) else value
+
+
+def _is_number_choice(hint: Any) -> bool:
+    return any(
+        isinstance(choice, int)
+        for member in typing.get_args(hint)
+        if typing.get_origin(member) is typing.Literal
+        for choice in typing.get_args(member)
+    )
+
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with options; flags win.", rich_help_panel=_RUN_PANEL)
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder of all runs.", rich_help_panel=_RUN_PANEL)]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", help="Directory under --out; else made from the date.", rich_help_panel=_RUN_PANEL),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.", rich_help_panel=_RUN_PANEL)]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Delete what --name holds first.", rich_help_panel=_RUN_PANEL)
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Results only.", rich_help_panel=_RUN_PANEL)]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="A line an epoch.", rich_help_panel=_RUN_PANEL)]
+
+
+@app.command(name="fit")
+@_with_options(RunConfig)
+def _fit(
+    options: dict[str, Any],
+    config: Config = None,
+    out: Out = Path("runs"),
+    name: Name = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Train one model and judge it on the test part."""
+    options = {**(read_yaml(config) if config else {}), **options}
+    from . import tables
+    from .fitting import fit
+
+    run = fit(options, out=out, name=name, resume=resume, overwrite=overwrite, verbosity=0 if quiet else 1 + verbose)
+    _print(tables.run_json(run), json_output, lambda: tables.print_run(run))
+
+
+@app.command(name="compare")
+@_with_options(CompareConfig)
+def _compare(
+    options: dict[str, Any],
+    config: Config = None,
+    out: Out = Path("runs"),
+    name: Name = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Train several losses under one protocol and say whether they differ."""
+    options = {**(read_yaml(config) if config else {}), **options}
+    from . import tables
+    from .comparison import compare
+
+    comparison = compare(
+        options, out=out, name=name, resume=resume, overwrite=overwrite, verbosity=0 if quiet else 1 + verbose
+    )
+    _print(tables.comparison_json(comparison), json_output, lambda: tables.print_comparison(comparison))
+
+
+@app.command(name="evaluate")
+def _evaluate(
+    run: Annotated[Path, typer.Argument(help="Directory of a run or a comparison.")],
+    bins: Annotated[str | None, typer.Option(help="Judge on other bins, such as 0-17,18+.")] = None,
+    part: Annotated[str, typer.Option(help="test or val.")] = "test",
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Judge the saved predictions of a run again, on other bins where asked."""
+    from . import tables
+    from .fitting import evaluation_of
+    from .runs import Run
+
+    if (run / "cells").is_dir():
+        from .comparison import Comparison
+
+        comparison = Comparison(run)
+        _print(tables.comparison_json(comparison), json_output, lambda: tables.print_comparison(comparison))
+        return
+    evaluation = evaluation_of(Run(run), part=part, bins=bins)
+    content = {"run": str(run), "part": part, **evaluation.to_dict()}
+    _print(content, json_output, lambda: tables.print_evaluation(evaluation, title=f"{run} on {part}"))
+
+
+@app.command(name="losses")
+def _losses(json_output: Json = False, debug: Debug = False) -> None:
+    """List the losses, each with its source."""
+    from . import tables
+
+    rows = tables.loss_rows()
+    _print({"losses": rows}, json_output, lambda: tables.print_losses(rows))
+
+
+def _print(content: dict[str, Any], as_json: bool, table: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False, allow_nan=False))
+    else:
+        table()

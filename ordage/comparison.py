@@ -1,0 +1,280 @@
+"""`compare`: the same protocol over losses and seeds, and what the differences are worth."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ordage.eval import OrdinalScale, Predictions, holm, metrics, paired_bootstrap, verdict, wilcoxon_over_seeds
+
+from .config import CompareConfig, read_yaml
+from .errors import DataError, Interrupted, OrdageError
+from .fitting import (
+    agree,
+    choose_directory,
+    file_name,
+    fresh_directory,
+    merge_options,
+    prepare_run,
+    run_cell,
+)
+from .model import parse_loss
+from .progress import Reporter
+from .runs import REPORT, Run, describe_environment, write_config, write_json
+
+__all__ = ["Comparison", "compare"]
+
+REFERENCE = "softmax"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One loss with one seed."""
+
+    loss: str
+    seed: int
+    run: Run
+
+
+class Comparison:
+    """A directory of cells and what follows from them.
+
+    Attributes:
+        path: the directory.
+        config: its options.
+        cells: every loss with every seed, done or not.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], config: CompareConfig | None = None) -> None:
+        """Open a comparison by its directory."""
+        self.path = Path(path)
+        self.config = config or CompareConfig.parse(read_yaml(self.path / "config.yaml"))
+        # Seed by seed, so that an interrupted comparison has whole rounds rather than one loss with all its seeds.
+        self.cells = [
+            Cell(loss, seed, Run(self.path / "cells" / f"{file_name(loss)}-seed{seed}"))
+            for seed in self.config.seeds
+            for loss in self.config.losses
+        ]
+
+    def __repr__(self) -> str:
+        """Return a short description."""
+        return f"Comparison({str(self.path)!r})"
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What ``report.json`` says."""
+        file = self.path / REPORT
+        if not file.exists():
+            raise DataError(f"{self.path}: no {REPORT}; is it a finished comparison?")
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return content
+
+
+def compare(
+    config: CompareConfig | Mapping[str, Any] | None = None,
+    /,
+    *,
+    out: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbosity: int = 1,
+    **options: Any,
+) -> Comparison:
+    """Train every loss with every seed under one protocol and compare them: what ``ordage compare`` does.
+
+    A cell that is done is never run again. A cell that fails is reported, and the others go on.
+
+    Args:
+        config: options as an object or a mapping; keyword ``options`` win over it.
+        out: folder of all runs.
+        name: directory under ``out``; made from date, model and losses without one.
+        resume: go on with the comparison of that name, else with the newest one that agrees with the options.
+        overwrite: delete a comparison of that name first.
+        verbosity: 0 says nothing, 1 a line a cell on stderr, 2 a line an epoch.
+        **options: any field of `CompareConfig`, such as ``losses=("coral", "softmax"), seeds=(0, 1)``.
+
+    Raises:
+        OrdageError: as `fit` does; `DataError` also when every cell failed.
+    """
+    reporter = Reporter(verbosity)
+    given = merge_options(config, options)
+    asked = CompareConfig.parse(given)
+    path, goes_on = choose_directory(Path(out), name, given, asked, resume=resume, overwrite=overwrite)
+    if path is not None and goes_on:
+        asked = agree(Comparison(path).config, asked, given)
+        if (path / REPORT).exists():
+            reporter.note(f"{path}: already finished")
+            return Comparison(path)
+    for loss in asked.losses:
+        parse_loss(loss)
+    prepared, resolved = prepare_run(asked, reporter)
+    if path is None:
+        path = fresh_directory(Path(out), f"{prepared.plan.model}_{'_'.join(map(file_name, asked.losses))}")
+    path.mkdir(parents=True, exist_ok=True)
+    write_config(path, resolved.to_dict())
+    write_json(path / "environment.json", describe_environment(str(prepared.accelerator.device)))
+    comparison = Comparison(path, resolved)
+
+    failures = {}
+    for number, cell in enumerate(comparison.cells, start=1):
+        prefix = f"[{number}/{len(comparison.cells)}] {cell.loss}, seed {cell.seed}: "
+        if cell.run.finished:
+            reporter.note(f"{prefix}done before")
+            continue
+        try:
+            run_cell(resolved.cell(cell.loss, cell.seed), prepared, cell.run, Reporter(verbosity, prefix))
+        except Interrupted as stop:
+            raise Interrupted(f"{prefix}{stop}") from None
+        except OrdageError as error:
+            failures[cell.loss, cell.seed] = str(error)
+            reporter.note(f"{prefix}failed: {error}")
+            continue
+        test = cell.run.report["test"]["test"]
+        reporter.note(
+            f"{prefix}bins {test['bin_accuracy']:.1%}, off-by-one {test['off_by_one_accuracy']:.1%}, "
+            f"MAE {test['mae']:.2f}, {cell.run.report['training']['seconds']:.0f} s"
+        )
+    done = [cell for cell in comparison.cells if cell.run.finished]
+    if not done:
+        raise DataError(f"{path}: every cell failed, the first: {next(iter(failures.values()))}")
+    report = summarise(resolved, done, failures)
+    _write_summary(path / "summary.csv", report)
+    write_json(path / REPORT, report)
+    return comparison
+
+
+def summarise(config: CompareConfig, cells: list[Cell], failures: Mapping[tuple[str, int], str]) -> dict[str, Any]:
+    """Bring the finished cells together: a row a loss, and a verdict for each loss against the reference.
+
+    Returns:
+        JSON-ready: ``results`` (one entry a cell), ``losses`` (means over seeds), ``pairs``, ``verdicts``,
+        ``baselines``, ``failed``, ``protocol``.
+    """
+    reports = {(cell.loss, cell.seed): cell.run.report for cell in cells}
+    first = next(iter(reports.values()))
+    losses = [loss for loss in config.losses if any(cell.loss == loss for cell in cells)]
+    errors = {loss: _errors([cell for cell in cells if cell.loss == loss]) for loss in losses}
+    unit = first["test"]["error_unit"]
+    pairs = _compare_pairs(losses, errors, cells, unit)
+    return {
+        "results": [
+            {"loss": loss, "seed": seed, "test": report["test"]["test"]} for (loss, seed), report in reports.items()
+        ],
+        "losses": [
+            _loss_row(loss, [report for (name, _), report in reports.items() if name == loss]) for loss in losses
+        ],
+        "pairs": pairs,
+        "verdicts": [pair["verdict"] for pair in pairs],
+        "baselines": first["test"]["baselines"],
+        "failed": [{"loss": loss, "seed": seed, "error": error} for (loss, seed), error in failures.items()],
+        "data": first["data"],
+        "error_unit": unit,
+        "protocol": config.to_dict(),
+    }
+
+
+def _loss_row(loss: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Average the seeds of one loss: figures, interval ends and the spread between seeds."""
+    tests = [report["test"] for report in reports]
+    figures = {}
+    for name in ("bin_accuracy", "off_by_one_accuracy", "mae"):
+        heads = [test["headline"][name] for test in tests]
+        values = [head["value"] for head in heads]
+        figures[name] = {
+            "value": float(np.mean(values)),
+            "low": float(np.mean([head["low"] for head in heads])),
+            "high": float(np.mean([head["high"] for head in heads])),
+            "decoder": heads[0]["decoder"],
+            "unit": heads[0]["unit"],
+            "seed_std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        }
+    paper = [test["decoders"]["paper"] for test in tests]
+    return {
+        "loss": loss,
+        "seeds": [report["seed"] for report in reports],
+        **figures,
+        "paper": {
+            "decoder": paper[0]["decoder"],
+            **{
+                name: float(np.mean([row[name] for row in paper]))
+                for name in ("bin_accuracy", "off_by_one_accuracy", "mae")
+            },
+        },
+        "collapsed": any(test["rest"]["collapsed"] for test in tests),
+        "seconds": float(np.mean([report["training"]["seconds"] for report in reports])),
+        "images_per_second": float(np.mean([report["training"]["images_per_second"] for report in reports])),
+        "parameters": reports[0]["training"]["parameters"],
+    }
+
+
+def _errors(cells: list[Cell]) -> dict[int, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Return each seed's absolute error per test image, by the median that all losses share."""
+    found = {}
+    for cell in cells:
+        predictions = cell.run.predictions("test")
+        known = predictions.known_age
+        if known.any():
+            said = metrics.decode(predictions, "median").values
+            found[cell.seed] = np.abs(predictions.age - said)[known]
+        else:
+            judged = predictions.on(OrdinalScale.from_dict(cell.run.report["test"]["scale"]))
+            found[cell.seed] = np.abs(metrics.decode(judged, "median").classes - judged.target).astype(float)
+    return found
+
+
+def _compare_pairs(
+    losses: list[str], errors: Mapping[str, Mapping[int, Any]], cells: list[Cell], unit: str
+) -> list[dict[str, Any]]:
+    """Test each loss against the reference, or all pairs where there is no reference, Holm-corrected."""
+    names = (
+        [(a, REFERENCE) for a in losses if a != REFERENCE]
+        if REFERENCE in losses
+        else [(a, b) for index, a in enumerate(losses) for b in losses[index + 1 :]]
+    )
+    cluster = _clusters(cells[0].run.predictions("test"))
+    tests = []
+    for a, b in names:
+        seeds = sorted(errors[a].keys() & errors[b].keys())  # a seed counts where both have finished it
+        if seeds:
+            stacked = [np.stack([errors[loss][seed] for seed in seeds]) for loss in (a, b)]
+            tests.append((a, b, paired_bootstrap(stacked[0], stacked[1], cluster), stacked))
+    corrected = holm([test.p_value for _, _, test, _ in tests]).tolist() if tests else []
+    pairs = []
+    for (a, b, test, stacked), p_value in zip(tests, corrected, strict=True):
+        seeds_test = wilcoxon_over_seeds(*[errors_of.mean(axis=1) for errors_of in stacked]) if test.seeds > 1 else None
+        pairs.append(
+            {
+                "a": a,
+                "b": b,
+                **dataclasses.asdict(test),
+                "p_holm": float(p_value),
+                "over_seeds": dataclasses.asdict(seeds_test) if seeds_test else None,
+                "verdict": verdict(test, a, b, unit=unit, p_value=float(p_value) if len(tests) > 1 else None),
+            }
+        )
+    return pairs
+
+
+def _clusters(predictions: Predictions) -> Any:
+    clusters, known = predictions.clusters, predictions.known_age
+    return clusters if clusters is None or not known.any() else clusters[known]
+
+
+def _write_summary(path: Path, report: Mapping[str, Any]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["loss", "seed", "n", "bin_accuracy", "off_by_one_accuracy", "mae"])
+        for row in report["results"]:
+            test = row["test"]
+            writer.writerow(
+                [row["loss"], row["seed"], test["n"], test["bin_accuracy"], test["off_by_one_accuracy"], test["mae"]]
+            )

@@ -1,0 +1,203 @@
+"""What a run is asked to do: one validated, typed object, from YAML, from the command line, or from Python.
+
+The fields below are the one home of every option: its name, type, default and help. The command line makes its flags
+from them, YAML uses the same names as keys. Plain dataclasses keep ``ordage --help`` quick; pydantic validates them
+when a configuration is really used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from .errors import DataError, UsageError, did_you_mean
+
+__all__ = ["CompareConfig", "RunConfig", "TrainingConfig", "read_yaml"]
+
+
+def option(default: Any, help: str, *, panel: str, flags: tuple[str, ...] = (), minimum: float | None = None) -> Any:
+    """Declare a configuration field that is also a command-line flag.
+
+    Args:
+        default: value when the user says nothing; ``None`` where it is chosen from the data and the model.
+        help: one line for ``--help``.
+        panel: heading under which ``--help`` shows it.
+        flags: flag names where they differ from ``--field-name``.
+        minimum: smallest value allowed.
+    """
+    return field(default=default, metadata={"help": help, "panel": panel, "flags": flags, "minimum": minimum})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The options that ``fit`` and ``compare`` share."""
+
+    data: str = option("demo", "Folder, table or arrays; the built-in demo set when left out.", panel="Data")
+    layout: str | None = option(None, "How the data lies on disk; recognised by itself.", panel="Data")
+    image_root: str | None = option(None, "Folder that the table's image paths start from.", panel="Data")
+    image_col: str | None = option(None, "Column with the image paths.", panel="Data")
+    age_col: str | None = option(None, "Column with the ages or age intervals.", panel="Data")
+    subject_col: str | None = option(
+        None, "Column that tells whose image it is; no person gets on two sides.", panel="Data"
+    )
+    group_col: tuple[str, ...] = option((), "Columns to carry along as groups, separated by commas.", panel="Data")
+    split_col: str | None = option(None, "Column with train, val or test.", panel="Data")
+    bins: str | None = option(
+        None, "Bins to judge on: '0-10,11-20,21+', a width such as '10', 'quantile:8' or 'years'.", panel="Data"
+    )
+    train_on: Literal["years", "bins"] | None = option(
+        None, "Classes of the model; years when exact ages are known.", panel="Data"
+    )
+    splits: str | None = option(None, "A splits.csv to use again (columns id and part).", panel="Data")
+    split_seed: int = option(0, "Seed of the split, the same for every training seed.", panel="Data", minimum=0)
+    allow_rejected: bool = option(
+        False, "Go on although more than 1 % of the samples cannot be read.", panel="Data", flags=("--allow-rejected",)
+    )
+
+    img_size: int | None = option(None, "Side of the square input, in pixels.", panel="Input", minimum=8)
+    in_chans: Literal[1, 3] | None = option(None, "1 for grey, 3 for colour.", panel="Input")
+    fit: Literal["crop", "pad", "stretch"] = option(
+        "crop", "How an image that is not square becomes so.", panel="Input"
+    )
+    augment: Literal["none", "light", "full"] | None = option(
+        None, "none; light: flip and shift; full: rotation, scale, brightness too. light on a CPU.", panel="Input"
+    )
+
+    model: str = option("auto", "Any timm backbone, seed_cnn, or ordage_tiny, ordage_small.", panel="Model")
+    weights: str | None = option(None, "File with the backbone's weights (safetensors or state dict).", panel="Model")
+    pretrained: bool = option(
+        True,
+        "Start from timm's pretrained weights, where there are any.",
+        panel="Model",
+        flags=("--pretrained/--no-pretrained",),
+    )
+
+    epochs: int = option(30, "Passes over the training part.", panel="Training", minimum=1)
+    batch_size: int = option(
+        64, "Images in a step, over all processes.", panel="Training", flags=("--batch-size", "-b"), minimum=1
+    )
+    lr: float | None = option(
+        None, "Peak learning rate; 2e-3 from scratch, 3e-4 with pretrained weights.", panel="Training", minimum=0
+    )
+    opt: str = option("adamw", "Any timm optimiser.", panel="Training")
+    weight_decay: float = option(0.05, "Not on norms and biases.", panel="Training", minimum=0)
+    layer_decay: float | None = option(
+        None, "Learning-rate factor from one layer to the one below.", panel="Training", minimum=0
+    )
+    warmup_epochs: float = option(1.0, "Epochs of linear warm-up before the cosine.", panel="Training", minimum=0)
+    freeze: int | None = option(
+        None, "First epochs that train the head alone; 1 with pretrained weights.", panel="Training", minimum=0
+    )
+    ema: float = option(0.0, "Decay of the weights' moving average, e.g. 0.999; 0: none.", panel="Training", minimum=0)
+    patience: int = option(10, "Epochs without a better validation MAE before it stops.", panel="Training", minimum=1)
+    class_weights: Literal["balanced", "effective"] | None = option(None, "Weigh rare classes more.", panel="Training")
+
+    device: str | None = option(None, "cpu, cuda, cuda:1, mps; the best there is when left out.", panel="Machine")
+    precision: Literal["fp32", "bf16", "fp16"] | None = option(
+        None, "bf16 or fp16 on a GPU, fp32 on a CPU.", panel="Machine"
+    )
+    compile: bool = option(False, "Compile the model with torch.compile.", panel="Machine", flags=("--compile",))
+    deterministic: bool = option(
+        False, "Only algorithms that repeat bit for bit, also on a GPU.", panel="Machine", flags=("--deterministic",)
+    )
+
+    @classmethod
+    def field(cls, name: str) -> dataclasses.Field[Any]:
+        """Return the field called ``name`` or raise `UsageError` with the closest one."""
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        if name not in fields:
+            raise UsageError(f"unknown option {name!r}{did_you_mean(name, fields)}")
+        return fields[name]
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Self:
+        """Validate options given by name.
+
+        Args:
+            options: field names and values; values may be text, as YAML and shells give them.
+
+        Raises:
+            UsageError: unknown name, wrong type or value out of range; the message names the option.
+        """
+        import pydantic
+
+        for name, value in options.items():
+            minimum = cls.field(name).metadata["minimum"]
+            if minimum is not None and isinstance(value, (int, float)) and value < minimum:
+                raise UsageError(f"Expected {name} to be at least {minimum:g}, but got {value:g}")
+        try:
+            config: Self = pydantic.TypeAdapter(cls).validate_python(dict(options))
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else "option"
+            message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            raise UsageError(f"Expected {name} to be {message}, but got {first['input']!r}") from None
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as YAML and JSON can hold them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(TrainingConfig):
+    """One training run: ``ordage fit``."""
+
+    loss: str = option("coral", "See `ordage losses`; options after colons, e.g. coral:monotone=true.", panel="Model")
+    seed: int = option(0, "Initial weights, batch order and augmentation.", panel="Training", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(TrainingConfig):
+    """The same protocol over several losses and seeds: ``ordage compare``."""
+
+    losses: tuple[str, ...] = option(
+        ("coral", "softmax"),
+        "Losses to compare, separated by commas; see `ordage losses`.",
+        panel="Model",
+        flags=("--losses", "--loss"),
+    )
+    seeds: tuple[int, ...] = option(
+        (0, 1, 2), "Training seeds, separated by commas.", panel="Training", flags=("--seeds", "--seed")
+    )
+    baseline: bool = option(
+        True, "Also train plain softmax as the reference.", panel="Model", flags=("--baseline/--no-baseline",)
+    )
+    epochs: int = option(12, "Passes over the training part.", panel="Training", minimum=1)
+
+    def __post_init__(self) -> None:
+        """Put the reference last and refuse repeated cells."""
+        losses = self.losses
+        if self.baseline and "softmax" not in losses:
+            losses = (*losses, "softmax")
+        for name, values in (("losses", losses), ("seeds", self.seeds)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"one or more different {name}")
+        object.__setattr__(self, "losses", losses)
+
+    def cell(self, loss: str, seed: int) -> RunConfig:
+        """Return the run that trains one loss with one seed."""
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingConfig)}
+        return RunConfig(**shared, loss=loss, seed=seed)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read options from a YAML file whose keys are option names, ``-`` and ``_`` alike."""
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"--config {path}: not a YAML file ({' '.join(str(error).split())})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise DataError(f"--config {path}: expected 'option: value' lines, but got a {type(content).__name__}")
+    return {str(name).replace("-", "_"): value for name, value in content.items()}

@@ -1,0 +1,138 @@
+"""The table of samples, made from any data layout, checked once, written into the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ordage.eval import OrdinalScale
+
+__all__ = ["IMAGE_SUFFIXES", "PARTS", "Manifest", "Rejections", "image_files", "make_table"]
+
+PARTS = ("train", "val", "test")
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
+ALLOWED_REJECTED = 0.01  # share of samples that may be unreadable before a run asks for --allow-rejected
+
+
+class Rejections:
+    """Samples that cannot be used, each with its reason; nothing is skipped silently."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.rows: list[tuple[str, str]] = []
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.rows)
+
+    def add(self, sample: str, reason: str) -> None:
+        """Note that ``sample`` is left out because of ``reason``."""
+        self.rows.append((sample, reason))
+
+    def check(self, total: int, *, allowed: bool, source: str) -> None:
+        """Raise `DataError` when more of ``total`` samples are left out than a run accepts unasked."""
+        if not self.rows or allowed or len(self.rows) <= ALLOWED_REJECTED * total:
+            return
+        sample, reason = self.rows[0]
+        raise DataError(
+            f"{source}: {len(self.rows)} of {total} samples cannot be used ({len(self.rows) / total:.1%}), the first: "
+            f"{sample}: {reason}; repair or remove them, or go on without them by --allow-rejected"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write ``rejected.csv``."""
+        pd.DataFrame(self.rows, columns=["id", "reason"]).to_csv(path, index=False)
+
+
+@dataclass
+class Manifest:
+    """Samples with their ages, before any image is decoded.
+
+    Attributes:
+        table: one row a sample: ``id`` (unique, relative path or row), ``low`` and ``high`` (age interval in years,
+            equal for an exact age), and where known ``path`` (absolute), ``subject``, ``part``, and the columns of
+            ``groups``.
+        source: what the user named.
+        layout: name of the layout that read it.
+        reason: why it was taken for that layout.
+        images: the pixels where the source holds arrays, ``(N, H, W[, C])``; files are decoded later.
+        scale: the classes where the source gives classes or intervals instead of exact ages.
+        groups: names of the group columns.
+        rejected: what could not be used, and why.
+        notes: one line each on what was repaired or left aside.
+    """
+
+    table: pd.DataFrame
+    source: str
+    layout: str
+    reason: str
+    images: NDArray[np.generic] | None = None
+    scale: OrdinalScale | None = None
+    groups: tuple[str, ...] = ()
+    rejected: Rejections = field(default_factory=Rejections)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Check what every layout must deliver."""
+        if self.table.empty:
+            reason = f"; the first rejected: {': '.join(self.rejected.rows[0])}" if len(self.rejected) else ""
+            raise DataError(f"{self.source}: no samples with an age in layout {self.layout!r}{reason}")
+        if "part" in self.table and not set(self.table["part"]) <= set(PARTS):
+            wrong = sorted(set(self.table["part"]) - set(PARTS))[0]
+            raise DataError(f"{self.source}: expected parts {', '.join(PARTS)}, but got {wrong!r}")
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.table)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every sample has an exact age in years."""
+        return self.scale is None and bool((self.table["low"] == self.table["high"]).all())
+
+    @property
+    def ages(self) -> NDArray[np.float64]:
+        """Exact ages in years ``(N,)``, NaN where only an interval or a class is known."""
+        exact = (self.table["low"] == self.table["high"]).to_numpy() & (self.scale is None)
+        return np.where(exact, self.table["low"].to_numpy(np.float64), np.nan)
+
+    def keep(self, mask: NDArray[np.bool_]) -> Manifest:
+        """Return the manifest of the rows where ``mask`` is true."""
+        images = None if self.images is None else self.images[mask]
+        return dataclasses.replace(self, table=self.table[mask].reset_index(drop=True), images=images)
+
+    def keep_table(self, rows: NDArray[np.int64]) -> Manifest:
+        """Return the manifest of ``rows`` without the pixels, which `ImageStore` holds by then."""
+        return dataclasses.replace(self, table=self.table.iloc[rows].reset_index(drop=True), images=None)
+
+
+def make_table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """Return the manifest's table, sorted by id so that the file system's order leaves no trace."""
+    table = pd.DataFrame(rows)
+    if not table.empty:
+        table = table.sort_values("id", kind="stable", ignore_index=True)
+    return table
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the image files anywhere under ``folder``, hidden files and folders left out, in sorted order."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        ]
+    return sorted(found)

@@ -1,0 +1,290 @@
+"""A backbone of timm, the loss's own head on it, and the file format that carries both with all they need."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import timm
+import torch
+import yaml
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from ordage import losses
+from ordage.eval import OrdinalScale
+from ordage.losses import OrdinalLoss
+
+from . import nets  # noqa: F401 - importing it registers the built-in nets in timm
+from .errors import DataError, MissingError, UsageError, did_you_mean
+from .transforms import ImageSpec
+
+if TYPE_CHECKING:
+    from .config import TrainingConfig
+
+__all__ = ["OrdinalModel", "Plan", "build_model", "load_model", "parse_loss", "plan_model", "save_model"]
+
+OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small")
+DEFAULT_SIZE = 64  # pixels, for image files and a net without a size of its own
+LARGEST_DEFAULT = 128  # pixels, for a pretrained backbone: its own 224 costs three times as much
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the options leave open about model and input, decided.
+
+    Attributes:
+        model: name that timm knows.
+        spec: how images are prepared.
+        pretrained: whether training starts from pretrained weights.
+        reason: why this model, in a few words.
+    """
+
+    model: str
+    spec: ImageSpec
+    pretrained: bool
+    reason: str
+
+
+def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> Plan:
+    """Choose the model, the input size and the channels where the options do not.
+
+    Args:
+        config: the options.
+        native: height, width and channels of the images where the source holds arrays.
+
+    Raises:
+        UsageError: timm knows no such model.
+    """
+    name, reason = config.model, "as asked"
+    if name == "auto":
+        name, reason = "ordage_tiny", "small and quick; name a timm backbone by --model for more"
+    if not timm.is_model(name.split(".")[0]):
+        known = [*OWN_NETS, *timm.list_models()]
+        raise UsageError(
+            f"--model {name}: timm {timm.__version__} has no such model{did_you_mean(name, known)}; "
+            "`ordage models` is every name of timm.list_models() and " + ", ".join(OWN_NETS)
+        )
+    cfg = timm.get_pretrained_cfg(name)
+    own = name in OWN_NETS
+    if config.img_size is not None:
+        size = config.img_size
+    elif native is not None:
+        size = min(max(native[:2]), LARGEST_DEFAULT)
+    elif own or cfg is None:
+        size = DEFAULT_SIZE
+    else:
+        size = cfg.input_size[-1] if cfg.fixed_input_size else min(cfg.input_size[-1], LARGEST_DEFAULT)
+    chans = config.in_chans or (native[2] if native is not None else 3)
+    data = resolve_model_data_config(None, pretrained_cfg=cfg.to_dict() if cfg else {})
+    mean, std = data["mean"], data["std"]
+    if chans == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    has_weights = config.weights is not None or (config.pretrained and not own and timm.is_model_pretrained(name))
+    spec = ImageSpec(size, chans, config.fit, data["interpolation"], tuple(mean), tuple(std))
+    return Plan(name, spec, has_weights, reason)
+
+
+class OrdinalModel(nn.Module):
+    """From a batch of images to the logits of an ordinal loss.
+
+    Args:
+        backbone: maps ``(N, C, H, W)`` to ``(N, F)``.
+        head: maps ``(N, F)`` to ``(N, out_features)``, see `OrdinalLoss.make_head`.
+        spec: gives the normalisation, which is part of the model: what it takes are pixels.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, spec: ImageSpec) -> None:
+        """Join the two."""
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("factor", 1 / (255 * torch.tensor(spec.std).view(-1, 1, 1)), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(N, out_features)`` of ``(N, C, H, W)`` pixels, 0 to 255, uint8 or float."""
+        pixels = images.to(self.mean.dtype, memory_format=torch.channels_last)
+        logits: Tensor = self.head(self.backbone((pixels - self.mean) * self.factor))
+        return logits
+
+
+def parse_loss(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name:option=value:…`` into the loss's name and its options.
+
+    Raises:
+        UsageError: no such loss, or not of that form.
+
+    Example:
+        >>> parse_loss("coral:monotone=true")
+        ('coral', {'monotone': True})
+    """
+    name, *pairs = spec.split(":")
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--loss {spec}: expected {name}:option=value, but got {pair!r}")
+        options[key] = yaml.safe_load(value)
+    if name not in losses.available():
+        known = ", ".join(losses.available())
+        raise UsageError(f"--loss {name}: expected one of {known}{did_you_mean(name, losses.available())}")
+    return name, options
+
+
+def make_loss(spec: str, classes: OrdinalScale, class_weights: Tensor | None = None) -> OrdinalLoss:
+    """Create the loss that ``spec`` names for the classes of a scale.
+
+    Raises:
+        UsageError: an option that the loss does not take.
+    """
+    name, options = parse_loss(spec)
+    try:
+        return losses.create(name, len(classes), classes.values, class_weights=class_weights, **options)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--loss {spec}: {error}") from None
+
+
+def build_model(plan: Plan, criterion: OrdinalLoss, weights: str | None) -> OrdinalModel:
+    """Create the backbone, with its weights where the plan says so, and the head of the loss.
+
+    The backbone is drawn before the head, so that one seed gives every loss the same initial backbone.
+
+    Raises:
+        MissingError: pretrained weights cannot be had.
+        DataError: the weight file does not fit.
+    """
+    backbone = _create_backbone(plan, weights)
+    features = getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    return OrdinalModel(backbone, criterion.make_head(features), plan.spec)  # type: ignore[arg-type]
+
+
+def _create_backbone(plan: Plan, weights: str | None) -> nn.Module:
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": plan.spec.chans}
+    cfg = timm.get_pretrained_cfg(plan.model)
+    if cfg is not None and cfg.fixed_input_size:
+        options["img_size"] = plan.spec.size
+    if weights is not None:
+        return _create_from_file(plan, Path(weights), options)
+    hub_logger = logging.getLogger("huggingface_hub")
+    level = hub_logger.level
+    hub_logger.setLevel(logging.ERROR)  # its warnings on the way to an error that is reported below
+    try:
+        return timm.create_model(plan.model, pretrained=plan.pretrained, **options)
+    except Exception as error:  # whatever the hub, the network or the file system has to say
+        if not plan.pretrained:
+            raise UsageError(
+                f"--model {plan.model} at {plan.spec.size} pixels: {' '.join(str(error).split())}"
+            ) from error
+        raise MissingError(
+            f"the pretrained weights of {plan.model} cannot be downloaded ({type(error).__name__}); give a file "
+            "by --weights FILE, or start from random weights by --no-pretrained"
+        ) from error
+    finally:
+        hub_logger.setLevel(level)
+
+
+def _create_from_file(plan: Plan, path: Path, options: dict[str, Any]) -> nn.Module:
+    state = read_state_dict(path)
+    try:
+        # timm's own way in: it adapts the first convolution to the channels and leaves the classifier out.
+        return timm.create_model(plan.model, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options)
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) < 200 else reason[:200] + "…"
+        raise DataError(f"--weights {path}: does not fit {plan.model}: {reason}") from None
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read weights from safetensors, or from a state dict that holds nothing but tensors.
+
+    Raises:
+        DataError: no such file, or a file that is neither, one that could run code included.
+    """
+    if not path.is_file():
+        raise DataError(f"--weights {path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises whatever the bytes lead it to
+        raise DataError(
+            f"--weights {path}: neither safetensors nor a plain state dict ({type(error).__name__}); "
+            "nothing else is loaded"
+        ) from None
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+            break
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DataError(f"--weights {path}: expected a state dict of tensors")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def save_model(
+    folder: Path, model: OrdinalModel, plan: Plan, loss: str, classes: OrdinalScale, bins: OrdinalScale
+) -> None:
+    """Write ``model.safetensors`` and ``model.json``: all that is needed to use the model elsewhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "format": FORMAT,
+        "model": plan.model,
+        "loss": loss,
+        "spec": plan.spec.to_dict(),
+        "classes": classes.to_dict(),
+        "bins": bins.to_dict(),
+    }
+    weights = folder / "model.safetensors.part"
+    # cloned, because safetensors refuses tensors that share memory, and contiguous, whatever the memory format
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    safetensors.torch.save_file(state, weights)
+    part = folder / "model.json.part"
+    part.write_text(json.dumps(about, indent=2), encoding="utf-8")
+    weights.replace(folder / "model.safetensors")
+    part.replace(folder / "model.json")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model read from disk with what came along."""
+
+    model: OrdinalModel
+    criterion: OrdinalLoss
+    spec: ImageSpec
+    classes: OrdinalScale
+    bins: OrdinalScale
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Read what `save_model` wrote, in evaluation mode, on the CPU.
+
+    Raises:
+        DataError: files missing or broken; nothing in them is ever executed.
+    """
+    try:
+        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise DataError(f"{folder}: format {about['format']}, but this ordage reads format {FORMAT}")
+        spec = ImageSpec.from_dict(about["spec"])
+        classes, bins = OrdinalScale.from_dict(about["classes"]), OrdinalScale.from_dict(about["bins"])
+        criterion = make_loss(about["loss"], classes)
+        model = build_model(Plan(about["model"], spec, False, ""), criterion, None)
+        model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder}: no {Path(str(error.filename)).name}; expected a folder that `ordage fit` wrote"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder}: the model cannot be read: {' '.join(str(error).split())[:200]}") from None
+    return LoadedModel(model.eval(), criterion, spec, classes, bins)

@@ -1,0 +1,180 @@
+"""Small nets for small images, registered in timm.
+
+Below about 96 pixels a stride-32 backbone ends in a 1x1 map, so most of it sees nothing. These keep resolution longer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name the whole field uses
+
+__all__ = ["FaceNet", "SeedCNN", "ordage_small", "ordage_tiny", "seed_cnn"]
+
+
+class _Backbone(nn.Module):
+    """The part of timm's interface that a feature extractor needs."""
+
+    num_features: int
+    head_hidden_size: int
+    num_classes: int
+    head: nn.Module
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a new classifier of ``num_classes`` outputs on the features, none for 0."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def get_classifier(self) -> nn.Module:
+        """Return the classifier."""
+        return self.head
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, C, H, W)`` to ``(N, num_features)``, or to ``(N, num_classes)`` with a classifier."""
+        return self.forward_head(self.forward_features(x))
+
+
+class SeedCNN(_Backbone):
+    """Two 3x3 convolutions and a dense layer: the net of many first tutorials, kept as a point to start from.
+
+    At 28x28x1 with 10 classes it has 203,434 parameters, of which the dense layer holds 90.6 %.
+    """
+
+    def __init__(self, num_classes: int = 0, in_chans: int = 3, img_size: int = 28, **_: Any) -> None:
+        """Build for square images of ``img_size`` pixels; the dense layer depends on it."""
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, 64, 3), nn.ReLU(inplace=True))
+        self.conv = nn.Sequential(nn.Conv2d(64, 32, 3), nn.ReLU(inplace=True))
+        self.num_features = self.head_hidden_size = 32 * (img_size - 4) ** 2
+        self.reset_classifier(num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the map of the second convolution, ``(N, 32, H - 4, W - 4)``."""
+        features: Tensor = self.conv(self.stem(x))
+        return features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Flatten and classify."""
+        x = x.flatten(1)
+        out: Tensor = x if pre_logits else self.head(x)
+        return out
+
+
+class _Block(nn.Module):
+    """A residual block of two 3x3 convolutions; the shortcut averages where the block halves the map."""
+
+    def __init__(self, in_width: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_width, width, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity(),
+            nn.Conv2d(in_width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        # The block starts as its shortcut, which makes the first epochs of a short run count.
+        nn.init.zeros_(self.norm2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x), inplace=True)
+
+
+class FaceNet(_Backbone):
+    """A stem and residual stages that each halve the map, then the mean over what is left.
+
+    Args:
+        widths: channels of the stem and of each stage.
+        depths: blocks in each stage.
+        num_classes: outputs of the classifier, 0 for the features alone.
+        in_chans: input channels.
+        drop_rate: dropout before the classifier.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        depths: tuple[int, ...],
+        num_classes: int = 0,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        **_: Any,
+    ) -> None:
+        """Build; any image size from 16 pixels will do."""
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_chans, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+        )
+        stages = []
+        for in_width, width, depth in zip(widths, widths[1:], depths, strict=False):
+            stages += [_Block(width if block else in_width, width, 1 if block else 2) for block in range(depth)]
+        self.stages = nn.Sequential(*stages)
+        self.drop = nn.Dropout(drop_rate)
+        self.num_features = self.head_hidden_size = widths[-1]
+        self.reset_classifier(num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last map."""
+        features: Tensor = self.stages(self.stem(x))
+        return features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool and classify."""
+        x = self.drop(x.mean((2, 3)))
+        out: Tensor = x if pre_logits else self.head(x)
+        return out
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Tell timm's layer decay which parameters belong to which depth."""
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
+
+
+def _cfg(size: int, *, fixed: bool = False) -> dict[str, Any]:
+    """Describe a net as timm does; no weights are published for it, so training starts from scratch."""
+    return {
+        "url": "",
+        "num_classes": 0,
+        "input_size": (3, size, size),
+        "fixed_input_size": fixed,
+        "interpolation": "bilinear",
+        "mean": (0.5,) * 3,
+        "std": (0.25,) * 3,
+        "classifier": "head",
+        "first_conv": "stem.0",
+    }
+
+
+# The name under which timm's registry looks for them.
+default_cfgs = generate_default_cfgs(
+    {"seed_cnn": _cfg(28, fixed=True), "ordage_tiny": _cfg(32), "ordage_small": _cfg(64)}
+)
+
+
+@register_model
+def seed_cnn(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Conv 64, conv 32, flatten, dense: what the first try usually looks like."""
+    return build_model_with_cfg(SeedCNN, "seed_cnn", pretrained, **kwargs)
+
+
+@register_model
+def ordage_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """A quick net for images of 24 to 64 pixels on a CPU, 0.2 million parameters."""
+    return build_model_with_cfg(FaceNet, "ordage_tiny", pretrained, widths=(16, 32, 64, 96), depths=(1, 1, 1), **kwargs)
+
+
+@register_model
+def ordage_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """A stronger net for images of 28 to 96 pixels, 0.9 million parameters."""
+    return build_model_with_cfg(
+        FaceNet, "ordage_small", pretrained, widths=(32, 64, 128, 192), depths=(1, 1, 1), **kwargs
+    )

@@ -1,0 +1,155 @@
+"""Using a trained model: images in, age distributions out, prepared exactly as in training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ordage.eval import OrdinalScale, metrics
+
+from .errors import DataError
+from .model import LoadedModel, load_model
+from .runs import REPORT
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Ages", "Predictor", "load"]
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Ages:
+    """What a model says about N images.
+
+    Attributes:
+        log_probs: ``(N, K)`` natural logarithms of the class probabilities.
+        classes: the K classes, years as a rule.
+        bins: the bins that the model was judged on.
+    """
+
+    log_probs: NDArray[np.float32]
+    classes: OrdinalScale
+    bins: OrdinalScale
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.log_probs)
+
+    @property
+    def age(self) -> NDArray[np.float64]:
+        """The median of each distribution ``(N,)``, the point with the least expected absolute error."""
+        return np.asarray(self.classes.values)[metrics.median(self.log_probs)]
+
+    @property
+    def bin(self) -> NDArray[np.str_]:
+        """The most probable bin of each image ``(N,)``."""
+        summed = self.classes.coarsen(self.log_probs, self.bins, log=True)
+        return np.asarray(self.bins.labels)[metrics.mode(summed)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return age, bin and the bin's probability as a table, a row an image."""
+        import pandas as pd
+
+        summed = np.exp(self.classes.coarsen(self.log_probs, self.bins, log=True))
+        return pd.DataFrame({"age": self.age, "bin": self.bin, "bin_probability": summed.max(axis=1)})
+
+
+class Predictor:
+    """A trained model that takes paths, PIL images, arrays or tensors.
+
+    Args:
+        loaded: the model with what came along.
+        device: where it runs; the GPU when there is one.
+    """
+
+    def __init__(self, loaded: LoadedModel, device: str | torch.device | None = None) -> None:
+        """Move the model to its device."""
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.spec, self.classes, self.bins = loaded.spec, loaded.classes, loaded.bins
+        self.criterion = loaded.criterion
+        self.model = loaded.model.to(memory_format=torch.channels_last).to(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, images: Any) -> Ages:
+        """Predict.
+
+        Args:
+            images: a path, a PIL image, a uint8 array ``(H, W)`` or ``(H, W, C)``, or several of them: any iterable, or
+                an array or tensor ``(N, H, W, C)``.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        found = []
+        for batch in _batched(_each(images), BATCH):
+            pixels = torch.from_numpy(np.stack([self._pixels(image) for image in batch])).to(self.device)
+            found.append(self.criterion.log_probs(self.model(pixels.permute(0, 3, 1, 2)).float()).cpu().numpy())
+        if not found:
+            return Ages(np.empty((0, len(self.classes)), np.float32), self.classes, self.bins)
+        return Ages(np.concatenate(found).astype(np.float32), self.classes, self.bins)
+
+    def _pixels(self, image: Any) -> NDArray[np.uint8]:
+        if isinstance(image, (str, os.PathLike)):
+            try:
+                return self.spec.decode(Path(image).read_bytes())
+            except (OSError, ValueError) as error:
+                raise DataError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
+        if isinstance(image, Image.Image):
+            return self.spec.prepare(image)
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+            raise DataError(f"expected a uint8 image (H, W) or (H, W, C), but got {array.dtype} {array.shape}")
+        return self.spec.prepare(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array))
+
+
+def load(path: str | os.PathLike[str], *, device: str | torch.device | None = None) -> Predictor:
+    """Load the best model of a run, or of a folder that holds ``model.json`` and ``model.safetensors``.
+
+    Args:
+        path: what `fit` returned as ``run.path``, or such a folder.
+        device: where to run; the GPU when there is one.
+
+    Raises:
+        DataError: there is no model, or its files are broken.
+
+    Example:
+        >>> ages = load("runs/first")(["ann.jpg", "bob.jpg"])  # doctest: +SKIP
+        >>> ages.age  # doctest: +SKIP
+        array([31., 67.])
+    """
+    folder = Path(path)
+    if (folder / "checkpoints").is_dir() or (folder / REPORT).exists():
+        folder = folder / "checkpoints" / "best"
+    return Predictor(load_model(folder), device)
+
+
+def _each(images: Any) -> Iterable[Any]:
+    if isinstance(images, (str, os.PathLike, Image.Image)):
+        return [images]
+    if isinstance(images, (np.ndarray, Tensor)):
+        images = np.asarray(images)
+        single = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
+        return images[None] if single else images
+    return images
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,81 @@
+"""What a run says while it works, on stderr; results go to stdout and are none of this module's business."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+__all__ = ["Bar", "Reporter"]
+
+
+class Bar(Protocol):
+    """A progress bar that is on the screen."""
+
+    def advance(self, amount: int = 1) -> None:
+        """Count ``amount`` more items as done."""
+
+    def describe(self, text: str) -> None:
+        """Show ``text`` behind the bar."""
+
+
+class _Silent:
+    def advance(self, amount: int = 1) -> None:
+        pass
+
+    def describe(self, text: str) -> None:
+        pass
+
+
+class Reporter:
+    """Prints notes, and shows bars where there is a terminal to draw them on.
+
+    Args:
+        level: 0 says nothing, 1 the notes, 2 the details too.
+        prefix: put before every note; ``compare`` names the cell there.
+    """
+
+    def __init__(self, level: int = 1, prefix: str = "") -> None:
+        """Draw bars only where stderr is a terminal."""
+        self.level = level
+        self.prefix = prefix
+        self._bars = level > 0 and sys.stderr.isatty()
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        if self.level > 0:
+            print(f"{self.prefix}{text}", file=sys.stderr, flush=True)
+
+    def detail(self, text: str) -> None:
+        """Print one line that only ``-v`` wants to see."""
+        if self.level > 1:
+            self.note(text)
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Bar]:
+        """Show a bar while the block runs."""
+        if not self._bars:
+            yield _Silent()
+            return
+        from rich import progress
+        from rich.console import Console
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("{task.fields[text]}"),
+        )
+        with progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+            task = shown.add_task(f"{self.prefix}{label}", total=total, text="")
+
+            class _Rich:
+                def advance(self, amount: int = 1) -> None:
+                    shown.advance(task, amount)
+
+                def describe(self, text: str) -> None:
+                    shown.update(task, text=text)
+
+            yield _Rich()

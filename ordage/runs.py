@@ -1,0 +1,221 @@
+"""The run directory: the only reader and writer of its files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ordage.eval import Predictions
+
+from .config import RunConfig, TrainingConfig, read_yaml
+from .errors import DataError, UsageError
+
+__all__ = ["Run", "describe_environment", "find_resumable", "open_directory", "write_config", "write_json"]
+
+CONFIG = "config.yaml"
+REPORT = "report.json"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def open_directory(path: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Make sure that ``path`` may be written to; return whether it holds earlier work to go on from.
+
+    Raises:
+        UsageError: it is not empty and neither ``resume`` nor ``overwrite`` says what to do, or ``overwrite`` would
+            delete something that no run wrote.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return False
+    if not path.is_dir():
+        raise UsageError(f"{path}: is a file; name another directory by --out and --name")
+    if overwrite:
+        if not (path / CONFIG).exists():
+            raise UsageError(f"{path}: --overwrite deletes only what ordage wrote, and it has no {CONFIG}")
+        shutil.rmtree(path)
+        return False
+    if not resume:
+        raise UsageError(f"{path}: is not empty; go on with it by --resume, replace it by --overwrite, or name another")
+    if not (path / CONFIG).exists():
+        raise UsageError(f"{path}: nothing to resume, it has no {CONFIG}")
+    return True
+
+
+def find_resumable(out: Path, given: Mapping[str, Any], like: TrainingConfig) -> Path | None:
+    """Return the newest directory under ``out`` whose saved options agree with those given now.
+
+    Unfinished work comes before finished work.
+
+    Args:
+        out: the folder of all runs.
+        given: the options that the user states, as they are saved.
+        like: tells runs and comparisons apart by the fields that they save.
+    """
+    found = []
+    for config in out.glob(f"*/{CONFIG}"):
+        saved = read_yaml(config)
+        agrees = all(saved.get(name) == value for name, value in given.items() if value not in (None, "auto"))
+        if saved.keys() == like.to_dict().keys() and agrees:
+            found.append(config.parent)
+    return max(found, key=lambda path: (not (path / REPORT).exists(), os.path.getmtime(path / CONFIG)), default=None)
+
+
+class Run:
+    """A run directory.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Name the directory; nothing is read or written yet."""
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        """Return a short description."""
+        return f"Run({str(self.path)!r})"
+
+    # -- set up ------------------------------------------------------------------------------------------------------
+
+    def start(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
+        """Write what the run is asked to do and where it runs."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "command.txt").write_text(shlex.join(sys.argv) + "\n", encoding="utf-8")
+        write_json(self.path / "environment.json", environment)
+        write_config(self.path, config.to_dict())
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved options, as saved."""
+        return RunConfig.parse(read_yaml(self.path / CONFIG))
+
+    @property
+    def finished(self) -> bool:
+        """Whether training and evaluation are done."""
+        return (self.path / REPORT).exists()
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    @property
+    def best(self) -> Path:
+        """Folder of the model that was best on validation."""
+        return self.path / "checkpoints" / "best"
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Write ``metrics.csv``, a row an epoch."""
+        part = self.path / "metrics.csv.part"
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        part.replace(self.path / "metrics.csv")
+
+    @property
+    def metrics(self) -> list[dict[str, str]]:
+        """The rows of ``metrics.csv``."""
+        with (self.path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Save what resuming needs; a kill at any moment leaves the state before or this one."""
+        import torch
+
+        folder = self.path / "checkpoints" / "last"
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(dict(state), folder / "state.pt.part")
+        (folder / "state.pt.part").replace(folder / "state.pt")
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Return the saved state, ``None`` where there is none; nothing that could run code is loaded."""
+        import torch
+
+        file = self.path / "checkpoints" / "last" / "state.pt"
+        if not file.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling raises whatever the bytes lead it to
+            raise DataError(
+                f"{file}: cannot be resumed from ({type(error).__name__}); start again with --overwrite"
+            ) from None
+        return state
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    def save_predictions(self, part: str, predictions: Predictions) -> None:
+        """Write the predictions on a part."""
+        predictions.save(self.path / f"predictions_{part}.npz")
+
+    def predictions(self, part: str = "test") -> Predictions:
+        """Return the predictions on ``val`` or ``test``."""
+        file = self.path / f"predictions_{part}.npz"
+        if not file.exists():
+            raise DataError(f"{file}: not there; is the run finished?")
+        return Predictions.load(file)
+
+    def write_report(self, report: Mapping[str, Any]) -> None:
+        """Write ``report.json``, which also marks the run as finished."""
+        write_json(self.path / REPORT, report)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What ``report.json`` says."""
+        try:
+            content: dict[str, Any] = json.loads((self.path / REPORT).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"{self.path}: no {REPORT}; is it a finished run?") from None
+        except ValueError as error:
+            raise DataError(f"{self.path / REPORT}: not JSON ({error})") from None
+        return content
+
+
+def write_config(folder: Path, options: Mapping[str, Any]) -> None:
+    """Write ``config.yaml``, which ``--config`` reads back."""
+    part = folder / f"{CONFIG}.part"
+    part.write_text(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    part.replace(folder / CONFIG)
+
+
+def describe_environment(device: str) -> dict[str, Any]:
+    """Return versions and machine, for ``environment.json``."""
+    import torch
+
+    packages = (
+        "ordage",
+        "torch",
+        "torchvision",
+        "timm",
+        "accelerate",
+        "coral-pytorch",
+        "scikit-learn",
+        "numpy",
+        "scipy",
+    )
+    accelerator = torch.cuda.get_device_name() if device.startswith("cuda") else None
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "device": device,
+        "accelerator": accelerator,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,211 @@
+"""Results as people read them on a terminal, and as JSON for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ordage import losses
+
+if TYPE_CHECKING:
+    from ordage.eval import Evaluation
+
+    from .comparison import Comparison
+    from .runs import Run
+
+__all__ = [
+    "comparison_json",
+    "loss_rows",
+    "print_comparison",
+    "print_evaluation",
+    "print_losses",
+    "print_run",
+    "run_json",
+]
+
+MISSING = "—"
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Return what ``fit --json`` prints."""
+    report = run.report
+    return {
+        "results": [{"loss": report["loss"], "seed": report["seed"], "test": report["test"]["test"]}],
+        "baselines": report["test"]["baselines"],
+        "run": str(run.path),
+    }
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Return what ``compare --json`` prints."""
+    return {**comparison.report, "run": str(comparison.path)}
+
+
+def print_run(run: Run) -> None:
+    """Print the figures of a run beside the constants."""
+    report = run.report
+    test = report["test"]
+    console = _console()
+    console.print(
+        _headline_table(
+            [(report["loss"], test["headline"], None)], test["baselines"], test["error_unit"], _counts(test)
+        )
+    )
+    console.print(_warnings([(report["loss"], test)]), end="")
+    console.print(f"Run: {run.path}", soft_wrap=True)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print a row a loss, the constants, and the verdicts."""
+    report = comparison.report
+    console = _console()
+    rows = [(row["loss"], row, row["seeds"]) for row in report["losses"]]
+    data = report["data"]
+    seeds = max(len(row["seeds"]) for row in report["losses"])
+    title = (
+        f"{data['parts']['test']:,} test images"
+        + (f" of {data['subjects']:,} people in all" if data["subjects"] else "")
+        + f", mean of {seeds} seed{'s' if seeds > 1 else ''}, 95 % intervals"
+    )
+    console.print(_headline_table(rows, report["baselines"], report["error_unit"], title))
+    console.print(_paper_line(report["losses"]), soft_wrap=True)
+    for text in report["verdicts"]:
+        console.print(f"Verdict: {text}", soft_wrap=True, style="bold")
+    for row in report["losses"]:
+        if row["collapsed"]:
+            console.print(f"Warning: {row['loss']} predicts one bin for nearly every image.", soft_wrap=True)
+    for failed in report["failed"]:
+        console.print(f"Failed: {failed['loss']}, seed {failed['seed']}: {failed['error']}", soft_wrap=True)
+    console.print(f"Comparison: {comparison.path}", soft_wrap=True)
+
+
+def print_evaluation(evaluation: Evaluation, *, title: str) -> None:
+    """Print an evaluation in full: headline, every decoder, further metrics."""
+    content = evaluation.to_dict()
+    console = _console()
+    name = content["meta"].get("loss", "model")
+    console.print(
+        _headline_table([(name, content["headline"], None)], content["baselines"], content["error_unit"], title)
+    )
+    table = Table(box=box.SIMPLE_HEAD, title="the same under each rule of decoding", title_justify="left")
+    for column in ("decoder", "bin accuracy", "off by one", f"MAE ({content['error_unit']})", "MAE (bins)", "RMSE"):
+        table.add_column(column, justify="left" if column == "decoder" else "right")
+    for label, row in content["decoders"].items():
+        shown = f"{label} ({row['decoder']})" if label == "paper" else label
+        table.add_row(
+            shown,
+            _share(row["bin_accuracy"]),
+            _share(row["off_by_one_accuracy"]),
+            _number(row["mae"]),
+            _number(row["mae_bins"]),
+            _number(row["rmse"]),
+        )
+    console.print(table)
+    rest = Table(box=box.SIMPLE_HEAD, show_header=False)
+    for key, value in content["rest"].items():
+        rest.add_row(key, str(value).lower() if isinstance(value, bool) else _number(value, 3))
+    console.print(rest)
+
+
+def loss_rows() -> list[dict[str, str]]:
+    """Return name, summary and source of every loss."""
+    found = [(name, losses.get(name)) for name in losses.available()]
+    return [{"name": name, "summary": loss.summary, "source": loss.source} for name, loss in found]
+
+
+def print_losses(rows: list[dict[str, str]]) -> None:
+    """Print a line a loss."""
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['summary'].rstrip('.')} [{row['source'].rstrip('.')}]")
+
+
+def _console() -> Console:
+    # A table that is piped into a file must not be folded to the width of a terminal that is not there.
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def _headline_table(
+    rows: list[tuple[str, dict[str, Any], list[int] | None]], baselines: dict[str, Any], unit: str, title: str
+) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("loss")
+    for column in ("bin accuracy", "off by one", f"MAE ({unit})"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, figures, seeds in rows:
+        several = figures if seeds and len(seeds) > 1 else None
+        table.add_row(
+            name,
+            *(
+                _with_interval(figures[key], share=key != "mae", spread=several is not None)
+                for key in ("bin_accuracy", "off_by_one_accuracy", "mae")
+            ),
+        )
+    if baselines:
+        table.add_section()
+        table.add_row(
+            f"always {baselines['majority_bin']} (majority bin)",
+            _share(baselines["majority_bin_accuracy"]),
+            _share(baselines["majority_bin_off_by_one_accuracy"]),
+            MISSING,
+        )
+        if baselines["median_age"] is not None:
+            table.add_row(
+                f"always {baselines['median_age']:g} (median age)",
+                MISSING,
+                MISSING,
+                _number(baselines["median_age_mae"]),
+            )
+        else:
+            table.add_row(
+                f"always {baselines['median_bin']} (median bin)", MISSING, MISSING, _number(baselines["median_bin_mae"])
+            )
+    return table
+
+
+def _counts(test: dict[str, Any]) -> str:
+    subjects = f" of {test['n_subjects']:,} people" if test["n_subjects"] else ""
+    return f"{test['n']:,} test images{subjects}, {100 * test['confidence']:g} % intervals"
+
+
+def _warnings(tests: list[tuple[str, dict[str, Any]]]) -> str:
+    said = []
+    for name, test in tests:
+        if test["rest"]["collapsed"]:
+            said.append(f"Warning: {name} predicts one bin for nearly every image.\n")
+        constant = test["baselines"].get("median_age_mae")
+        if constant is not None and test["headline"]["mae"]["value"] >= constant:
+            said.append(f"Warning: {name} is no better than always guessing the median age.\n")
+    return "".join(said)
+
+
+def _paper_line(rows: list[dict[str, Any]]) -> str:
+    """One line on what each paper's own way of reading the model would have printed."""
+    said = ", ".join(
+        f"{loss} ({paper['decoder']}) {_share(paper['bin_accuracy'])} / {_number(paper['mae'])}"
+        for loss, paper in ((row["loss"], row["paper"]) for row in rows)
+    )
+    return (
+        "Every loss is read alike: accuracy by the mode, off by one and MAE by the median. "
+        f"By each paper's own rule, accuracy / MAE: {said}."
+    )
+
+
+def _with_interval(figure: dict[str, Any], *, share: bool, spread: bool) -> str:
+    show = _share if share else _number
+    if figure["value"] is None:
+        return MISSING
+    text = f"{show(figure['value'])} [{show(figure['low'])}, {show(figure['high'])}]"
+    return f"{text} ±{show(figure['seed_std'])}" if spread and figure.get("seed_std") is not None else text
+
+
+def _share(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None, decimals: int = 2) -> str:
+    return MISSING if value is None else f"{value:.{decimals}f}"

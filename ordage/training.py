@@ -1,0 +1,452 @@
+"""The training loop: one file, read from top to bottom.
+
+Everything random is a function of the seed and the position: the order of an epoch of ``(seed, epoch)``, augmentation
+and dropout of ``(seed, step, process)``. So a run that is stopped at any moment and resumed ends with the same weights
+as one that was not, bit for bit on a CPU, and no generator's state needs saving.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import timm.optim
+import timm.scheduler
+import timm.utils
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from ordage.eval import Predictions, metrics
+
+from .data.batches import Batches
+from .errors import DataError, Interrupted, MissingError, NonFiniteError, UsageError, did_you_mean
+from .model import OrdinalModel, Plan, build_model, load_model, make_loss, save_model
+from .transforms import AUGMENTATIONS
+
+if TYPE_CHECKING:
+    from ordage.losses import OrdinalLoss
+
+    from .config import RunConfig
+    from .data.dataset import Dataset
+    from .progress import Reporter
+    from .runs import Run
+
+__all__ = ["make_accelerator", "predict_log_probs", "train"]
+
+EVALUATION_BATCH = 256
+LR_FROM_SCRATCH = 2e-3
+LR_PRETRAINED = 3e-4
+STATE_EVERY = 300.0  # seconds between two saves within an epoch, for epochs that take long
+
+
+@dataclass
+class _State:
+    """Where training stands; with the tensors beside it, all that resuming needs."""
+
+    epoch: int = 0
+    step: int = 0  # steps done in this epoch
+    best: float = math.inf
+    best_epoch: int = -1
+    loss_sum: float = 0.0  # over the steps done in this epoch
+    seconds: float = 0.0  # of training in this epoch
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training leaves for the report."""
+
+    epochs: int
+    best_epoch: int
+    seconds: float
+    images_per_second: float
+    parameters: int
+    peak_memory: int | None
+
+
+def make_accelerator(config: Any) -> Accelerator:
+    """Choose device and precision: bf16 or else fp16 on CUDA, float32 elsewhere.
+
+    Raises:
+        MissingError: the device asked for is not there.
+    """
+    device = torch.device(config.device) if config.device else None
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device is not None and not available.get(device.type, False):
+        have = ", ".join(name for name, there in available.items() if there)
+        raise MissingError(f"--device {config.device}: not available here; this machine has {have}")
+    if device is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
+    on_cpu = device is not None and device.type == "cpu"
+    on_cuda = available["cuda"] and not on_cpu
+    precision = config.precision
+    if precision is None:
+        precision = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_cuda else "fp32"
+    if precision == "fp16" and not on_cuda:
+        raise UsageError("--precision fp16: needs a CUDA device; use bf16 or fp32")
+    if on_cuda:
+        torch.set_float32_matmul_precision("high")  # TF32 where a matrix product is still in float32
+        torch.backends.cudnn.benchmark = not config.deterministic
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    # accelerate keeps one state for the life of a process; a second run may want another device or precision.
+    AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
+
+
+def train(
+    config: RunConfig, plan: Plan, dataset: Dataset, run: Run, accelerator: Accelerator, reporter: Reporter
+) -> TrainingResult:
+    """Train one model, keep the best weights by validation MAE, and save the state to resume from.
+
+    Raises:
+        Interrupted: on SIGINT or SIGTERM, after the state is saved.
+        NonFiniteError: the loss became infinite or NaN; the state before that epoch stays.
+    """
+    device, world, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
+    train_rows, val_rows = dataset.index("train"), dataset.index("val")
+    batches = Batches(dataset.images, dataset.row[train_rows], dataset.target[train_rows], device)
+    val_batches = Batches(dataset.images, dataset.row[val_rows], dataset.target[val_rows], device)
+    batch_size = min(config.batch_size, len(batches))
+    if batch_size < 2:
+        raise DataError(
+            f"{dataset.manifest.source}: {len(batches)} images to train on; batch statistics need 2 or more"
+        )
+    if batch_size % world:
+        raise UsageError(f"--batch-size {batch_size}: expected a multiple of the {world} processes")
+    steps = len(batches) // batch_size  # the rest of a permutation waits for the next epoch: all batches are alike
+
+    torch.manual_seed(config.seed)
+    criterion = make_loss(config.loss, dataset.classes, _class_weights(config.class_weights, dataset)).to(device)
+    model = build_model(plan, criterion, config.weights).to(memory_format=torch.channels_last).to(device)
+    optimizer = _make_optimizer(model, config, plan)
+    scheduler = timm.scheduler.CosineLRScheduler(
+        optimizer,
+        t_initial=max(1, config.epochs * steps),
+        warmup_t=min(config.warmup_epochs, config.epochs) * steps,
+        warmup_lr_init=0.0,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+    average = timm.utils.ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
+    raw_model = model
+    if config.compile:
+        model.compile()
+    model, optimizer = accelerator.prepare(model, optimizer)
+    augment = AUGMENTATIONS[config.augment or ("full" if device.type == "cuda" else "light")]
+    # Losses differ in scale a hundredfold (K = 101 at zero logits: softmax 4.6, CORAL 69, CORN 0.69). Gradients are
+    # brought to the scale of softmax, so that one learning rate means the same to each under any optimiser.
+    loss_scale = _loss_scale(criterion)
+
+    state = _State()
+    sampler = torch.Generator()
+    noise = torch.Generator(device)
+    saved = run.load_state()
+    if saved is not None:
+        _restore(saved, state, raw_model, optimizer, average, accelerator)
+        reporter.note(f"resuming at epoch {state.epoch + 1}, step {state.step + 1} of {steps}")
+    frozen = (int(plan.pretrained) if config.freeze is None else config.freeze) if config.epochs > 1 else 0
+    started = time.perf_counter()
+    images = 0
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            run.save_state(_snapshot(state, raw_model, optimizer, average, accelerator))
+
+    with _interrupts() as interrupted, reporter.bar("training", config.epochs * steps) as bar:
+        bar.advance(state.epoch * steps + state.step)
+        while state.epoch < config.epochs and not _out_of_patience(state, config.patience):
+            sampler.manual_seed(_mix(config.seed, state.epoch))
+            raw_model.backbone.requires_grad_(state.epoch >= frozen)
+            model.train()
+            if state.epoch < frozen:
+                raw_model.backbone.eval()
+            order = torch.randperm(len(batches), generator=sampler)[: steps * batch_size].view(steps, batch_size)
+            order = order[state.step :, rank::world].reshape(-1)
+            total = torch.tensor(state.loss_sum, device=device)
+            begun = last_save = time.perf_counter()
+            updates = state.epoch * steps + state.step
+
+            for batch in batches.take(order, batch_size // world):
+                scheduler.step_update(updates)
+                torch.manual_seed(_mix(config.seed, updates, rank, 1))
+                noise.manual_seed(_mix(config.seed, updates, rank, 2))
+                pixels = augment(batch.source, batch.index, noise)
+                loss = criterion(model(pixels), batch.target)
+                accelerator.backward(loss * loss_scale)
+                optimizer.step()
+                optimizer.zero_grad()
+                if average is not None:
+                    average.update(raw_model, step=updates)
+                total += loss.detach()  # stays on the device: nobody waits for a number in the middle of an epoch
+                state.step += 1
+                updates += 1
+                images += batch_size
+                bar.advance()
+                if interrupted.is_set() or time.perf_counter() - last_save > STATE_EVERY:
+                    state.loss_sum = _finite(float(total), state, config, plan)
+                    state.seconds += time.perf_counter() - begun
+                    begun = last_save = time.perf_counter()
+                    save()
+                    if interrupted.is_set():
+                        raise Interrupted(
+                            f"interrupted in epoch {state.epoch + 1}; {run.path} has the state; --resume goes on"
+                        )
+
+            train_loss = _finite(float(total), state, config, plan) / steps
+            state.seconds += time.perf_counter() - begun
+            judged = average.module if average is not None else raw_model
+            figures = _validate(judged, criterion, val_batches, dataset, accelerator)
+            state.rows.append(
+                {
+                    "epoch": state.epoch + 1,
+                    "lr": max(group["lr"] for group in optimizer.param_groups),
+                    "train_loss": train_loss,
+                    **figures,
+                    "seconds": round(state.seconds, 3),
+                    "images_per_second": round(steps * batch_size / max(state.seconds, 1e-9), 1),
+                }
+            )
+            if figures["val_mae"] < state.best:
+                state.best, state.best_epoch = figures["val_mae"], state.epoch
+                if accelerator.is_main_process:
+                    save_model(run.best, judged, plan, config.loss, dataset.classes, dataset.bins)
+            state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
+            if accelerator.is_main_process:
+                run.write_metrics(state.rows)
+            save()
+            bar.describe(_line(state.rows[-1]))
+            reporter.detail(f"epoch {state.epoch}/{config.epochs}: {_line(state.rows[-1])}")
+            if interrupted.is_set():
+                raise Interrupted(f"interrupted after epoch {state.epoch}; {run.path} has the state; --resume goes on")
+
+    if state.epoch < config.epochs:
+        reporter.note(f"stopped after epoch {state.epoch}: no better validation MAE in {config.patience} epochs")
+    return TrainingResult(
+        epochs=state.epoch,
+        best_epoch=state.best_epoch + 1,
+        seconds=time.perf_counter() - started,
+        images_per_second=float(np.median([row["images_per_second"] for row in state.rows])),
+        parameters=sum(parameter.numel() for parameter in raw_model.parameters()),
+        peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+    )
+
+
+@torch.inference_mode()
+def predict_log_probs(
+    model: nn.Module, criterion: OrdinalLoss, batches: Batches, accelerator: Accelerator
+) -> tuple[Tensor, Tensor]:
+    """Return class log-probabilities ``(n, K)`` and rank violations ``(n,)`` of all samples in order, on the CPU.
+
+    With several processes each takes every ``world``-th sample; none is counted twice.
+    """
+    world, rank, count = accelerator.num_processes, accelerator.process_index, len(batches)
+    model.eval()
+    # Padded to equal lengths, because gathering needs them; the padding comes last and is cut off.
+    own = (torch.arange(math.ceil(count / world)) * world + rank).clamp_(max=count - 1)
+    found = []
+    for batch in batches.take(own, EVALUATION_BATCH):
+        with accelerator.autocast():
+            logits = model(batch.source[batch.index].permute(0, 3, 1, 2)).float()
+        found.append((criterion.log_probs(logits), criterion.violations(logits)))
+
+    def joined(parts: list[Tensor]) -> Tensor:
+        gathered = accelerator.gather(torch.cat(parts))
+        return gathered.unflatten(0, (world, len(own))).transpose(0, 1).flatten(0, 1)[:count].cpu()
+
+    return joined([log_probs for log_probs, _ in found]), joined([violations for _, violations in found])
+
+
+def predictions_of(
+    dataset: Dataset, part: str, criterion: OrdinalLoss, log_probs: Tensor, violations: Tensor, meta: dict[str, Any]
+) -> Predictions:
+    """Join what the model says about a part with what is true of it."""
+    rows = dataset.index(part)
+    table = dataset.manifest.table.iloc[rows]
+    return Predictions(
+        ids=table["id"].to_numpy(np.str_),
+        log_probs=log_probs.numpy().astype(np.float32),
+        scale=dataset.classes,
+        age=dataset.manifest.ages[rows],
+        target=dataset.target[rows],
+        subject=None if dataset.subject is None else dataset.subject[rows],
+        groups={name: table[name].to_numpy(np.str_) for name in dataset.manifest.groups},
+        meta={**meta, "paper_decoder": criterion.paper_decoder},
+        violation=violations.numpy(),
+    )
+
+
+def predict_part(run: Run, dataset: Dataset, part: str, accelerator: Accelerator, meta: dict[str, Any]) -> Predictions:
+    """Predict a part by the run's best model."""
+    loaded = load_model(run.best)
+    rows = dataset.index(part)
+    batches = Batches(dataset.images, dataset.row[rows], dataset.target[rows], accelerator.device)
+    model = loaded.model.to(memory_format=torch.channels_last).to(accelerator.device)
+    log_probs, violations = predict_log_probs(model, loaded.criterion, batches, accelerator)
+    return predictions_of(dataset, part, loaded.criterion, log_probs, violations, meta)
+
+
+def _validate(
+    model: nn.Module, criterion: OrdinalLoss, batches: Batches, dataset: Dataset, accelerator: Accelerator
+) -> dict[str, float]:
+    """Return the validation figures of an epoch, under the decoders that all losses share."""
+    log_probs, violations = predict_log_probs(model, criterion, batches, accelerator)
+    predictions = predictions_of(dataset, "val", criterion, log_probs, violations, {})
+    judged = predictions.on(dataset.bins)
+    likely = metrics.decode(judged, "mode").classes
+    middle = metrics.decode(judged, "median").classes
+    known = predictions.known_age
+    if known.any():
+        error = metrics.mae(predictions.age[known], metrics.decode(predictions, "median").values[known])
+    else:
+        error = metrics.mae_bins(judged.target, middle)
+    return {
+        "val_mae": error,
+        "val_bin_accuracy": metrics.bin_accuracy(judged.target, likely),
+        "val_off_by_one_accuracy": metrics.off_by_one_accuracy(judged.target, middle),
+        "val_rps": metrics.rps(predictions.log_probs, predictions.target),
+    }
+
+
+def _lr(config: RunConfig, plan: Plan) -> float:
+    if config.lr is not None:
+        return config.lr
+    return LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH
+
+
+def _make_optimizer(model: OrdinalModel, config: RunConfig, plan: Plan) -> torch.optim.Optimizer:
+    """Make timm's optimiser: no decay on norms and biases, lower rates towards the input where layer decay is on."""
+    known = timm.optim.list_optimizers()
+    if config.opt.lower() not in known:
+        raise UsageError(f"--opt {config.opt}: timm has no such optimiser{did_you_mean(config.opt, known)}")
+    if config.layer_decay is not None:
+        groups = timm.optim.param_groups_layer_decay(
+            model.backbone, config.weight_decay, layer_decay=config.layer_decay
+        )
+        groups += timm.optim.param_groups_weight_decay(model.head, config.weight_decay)
+    else:
+        groups = timm.optim.param_groups_weight_decay(model, config.weight_decay)
+    return timm.optim.create_optimizer_v2(groups, opt=config.opt, lr=_lr(config, plan))
+
+
+def _class_weights(kind: str | None, dataset: Dataset) -> Tensor | None:
+    """Return a weight for each class, from the share of its bin in the training part.
+
+    ``balanced`` is N / (B n_b); ``effective`` is (1 - beta) / (1 - beta^n_b) with beta = 0.999 (Cui et al., CVPR
+    2019). Both average to one over the training samples. Bins, not years, are counted: a year that few have would get
+    a weight that one image decides.
+    """
+    if kind is None:
+        return None
+    to_bin = dataset.classes.mapping_to(dataset.bins)
+    train = to_bin[dataset.target[dataset.index("train")]]
+    counts = np.bincount(train, minlength=len(dataset.bins)).astype(float)
+    rarity = {"balanced": lambda n: 1 / n, "effective": lambda n: (1 - 0.999) / (1 - 0.999**n)}[kind]
+    weights = np.where(counts > 0, rarity(np.maximum(counts, 1)), 0.0)
+    weights *= counts.sum() / (weights * counts).sum()
+    return torch.tensor(weights[to_bin], dtype=torch.float32)
+
+
+def _loss_scale(criterion: OrdinalLoss) -> float:
+    """Return log K over the loss of a head that says nothing, averaged over the classes."""
+    device = next((buffer.device for buffer in criterion.buffers()), torch.device("cpu"))
+    logits = torch.zeros(criterion.num_classes, criterion.out_features, device=device)
+    value = float(criterion(logits, torch.arange(criterion.num_classes, device=device)))
+    return math.log(criterion.num_classes) / value if value > 0 else 1.0
+
+
+def _mix(*numbers: int) -> int:
+    """Return one seed for several small numbers, mixed by SplitMix64 so that neighbours give unrelated generators."""
+    value = 0
+    for number in numbers:
+        value = (value ^ number) + 0x9E3779B97F4A7C15
+        value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        value = (value ^ (value >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        value ^= value >> 31
+    return value >> 1
+
+
+def _finite(loss_sum: float, state: _State, config: RunConfig, plan: Plan) -> float:
+    if not math.isfinite(loss_sum):
+        raise NonFiniteError(
+            f"the loss became {loss_sum} in epoch {state.epoch + 1}; lower --lr (it is {_lr(config, plan):g}); "
+            "the state before that is kept"
+        )
+    return loss_sum
+
+
+def _out_of_patience(state: _State, patience: int) -> bool:
+    return state.epoch - 1 - state.best_epoch >= patience and state.best_epoch >= 0
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"loss {row['train_loss']:.3f}, val MAE {row['val_mae']:.2f}, bins {row['val_bin_accuracy']:.1%}, "
+        f"off-by-one {row['val_off_by_one_accuracy']:.1%}, {row['images_per_second']:,.0f} img/s"
+    )
+
+
+def _snapshot(
+    state: _State,
+    model: nn.Module,
+    optimizer: Any,
+    average: timm.utils.ModelEmaV3 | None,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    return {
+        "state": {**vars(state)},
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.module.state_dict() if average is not None else None,
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
+    }
+
+
+def _restore(
+    saved: dict[str, Any],
+    state: _State,
+    model: nn.Module,
+    optimizer: Any,
+    average: timm.utils.ModelEmaV3 | None,
+    accelerator: Accelerator,
+) -> None:
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    if average is not None:
+        average.module.load_state_dict(saved["average"])
+    if accelerator.scaler is not None:
+        accelerator.scaler.load_state_dict(saved["scaler"])
+    for name, value in saved["state"].items():
+        setattr(state, name, value)
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Let Ctrl-C and SIGTERM end the step that is running; a second one ends at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    try:
+        for number in before:
+            signal.signal(number, handle)
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
