@@ -16,19 +16,11 @@ import numpy as np
 from ordage.eval import OrdinalScale, Predictions, holm, metrics, paired_bootstrap, verdict, wilcoxon_over_seeds
 
 from .config import CompareConfig, read_yaml
+from .data.layouts import read
 from .errors import DataError, Interrupted, OrdageError
-from .fitting import (
-    agree,
-    choose_directory,
-    file_name,
-    fresh_directory,
-    merge_options,
-    prepare_run,
-    run_cell,
-)
-from .model import parse_loss
 from .progress import Reporter
 from .runs import REPORT, Run, describe_environment, write_config, write_json
+from .workspace import agree, choose_directory, file_name, fresh_directory, merge_options
 
 __all__ = ["Comparison", "compare"]
 
@@ -114,9 +106,10 @@ def compare(
         if (path / REPORT).exists():
             reporter.note(f"{path}: already finished")
             return Comparison(path)
-    for loss in asked.losses:
-        parse_loss(loss)
-    prepared, resolved = prepare_run(asked, reporter)
+    manifest = read(asked)
+    from .cell import prepare_run, run_cell  # here, because torch takes seconds, and a wrong path is told before
+
+    prepared, resolved = prepare_run(asked, manifest, asked.losses, reporter)
     if path is None:
         path = fresh_directory(Path(out), f"{prepared.plan.model}_{'_'.join(map(file_name, asked.losses))}")
     path.mkdir(parents=True, exist_ok=True)

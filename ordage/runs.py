@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,10 +18,10 @@ import yaml
 
 from ordage.eval import Predictions
 
-from .config import RunConfig, TrainingConfig, read_yaml
-from .errors import DataError, UsageError
+from .config import RunConfig, read_yaml
+from .errors import DataError
 
-__all__ = ["Run", "describe_environment", "find_resumable", "open_directory", "write_config", "write_json"]
+__all__ = ["CONFIG", "REPORT", "Run", "describe_environment", "write_config", "write_json"]
 
 CONFIG = "config.yaml"
 REPORT = "report.json"
@@ -33,48 +32,6 @@ def write_json(path: Path, content: Any) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def open_directory(path: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Make sure that ``path`` may be written to; return whether it holds earlier work to go on from.
-
-    Raises:
-        UsageError: it is not empty and neither ``resume`` nor ``overwrite`` says what to do, or ``overwrite`` would
-            delete something that no run wrote.
-    """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return False
-    if not path.is_dir():
-        raise UsageError(f"{path}: is a file; name another directory by --out and --name")
-    if overwrite:
-        if not (path / CONFIG).exists():
-            raise UsageError(f"{path}: --overwrite deletes only what ordage wrote, and it has no {CONFIG}")
-        shutil.rmtree(path)
-        return False
-    if not resume:
-        raise UsageError(f"{path}: is not empty; go on with it by --resume, replace it by --overwrite, or name another")
-    if not (path / CONFIG).exists():
-        raise UsageError(f"{path}: nothing to resume, it has no {CONFIG}")
-    return True
-
-
-def find_resumable(out: Path, given: Mapping[str, Any], like: TrainingConfig) -> Path | None:
-    """Return the newest directory under ``out`` whose saved options agree with those given now.
-
-    Unfinished work comes before finished work.
-
-    Args:
-        out: the folder of all runs.
-        given: the options that the user states, as they are saved.
-        like: tells runs and comparisons apart by the fields that they save.
-    """
-    found = []
-    for config in out.glob(f"*/{CONFIG}"):
-        saved = read_yaml(config)
-        agrees = all(saved.get(name) == value for name, value in given.items() if value not in (None, "auto"))
-        if saved.keys() == like.to_dict().keys() and agrees:
-            found.append(config.parent)
-    return max(found, key=lambda path: (not (path / REPORT).exists(), os.path.getmtime(path / CONFIG)), default=None)
 
 
 class Run:

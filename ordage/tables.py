@@ -8,8 +8,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ordage import losses
-
 if TYPE_CHECKING:
     from ordage.eval import Evaluation
 
@@ -112,6 +110,8 @@ def print_evaluation(evaluation: Evaluation, *, title: str) -> None:
 
 def loss_rows() -> list[dict[str, str]]:
     """Return name, summary and source of every loss."""
+    from ordage import losses  # with it comes torch, which no other table needs
+
     found = [(name, losses.get(name)) for name in losses.available()]
     return [{"name": name, "summary": loss.summary, "source": loss.source} for name, loss in found]
 

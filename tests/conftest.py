@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,10 @@ import pytest
 from PIL import Image
 
 from ordage.data import demo
+
+# Before anything imports the hub's client, which reads it once: no test may depend on a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = "/nonexistent"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,12 +48,29 @@ def arrays(drawn: demo.DemoFaces, tmp_path_factory: pytest.TempPathFactory) -> P
     return file
 
 
-@pytest.fixture
-def ordage(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command line in a process of its own, started in an empty folder."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line left: its exit code and what it printed."""
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ordage", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, **options)  # type: ignore[call-overload]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def ordage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """The command line as a user types it, started in an empty folder; in this process, which saves importing torch."""
+    from ordage.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Outcome(int(stopped.value.code or 0), out, err)
 
     return run

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 import ordage as package
-from ordage.eval import OrdinalScale
 from ordage.errors import NonFiniteError
+from ordage.eval import OrdinalScale
 from ordage.runs import Run
 
 SMALL = {"img_size": 24, "in_chans": 1, "model": "ordage_tiny", "device": "cpu", "verbosity": 0}
@@ -95,7 +95,7 @@ def test_a_run_without_name_is_found_by_its_options(faces, tmp_path, uninterrupt
 
 
 def test_the_seed_decides_and_losses_share_the_initial_backbone(arrays, tmp_path):
-    options = dict(data=str(arrays), epochs=1, lr=0.0, weight_decay=0.0, out=tmp_path)
+    options = {"data": str(arrays), "epochs": 1, "lr": 0.0, "weight_decay": 0.0, "out": tmp_path}
     first = fit(**options, name="a", loss="coral", seed=1)
     other_loss = fit(**options, name="b", loss="softmax", seed=1)
     other_seed = fit(**options, name="c", loss="coral", seed=2)
@@ -125,7 +125,14 @@ def test_a_loss_that_is_not_finite_stops_training_with_the_rate(arrays, tmp_path
 
 
 def test_class_weights_move_the_predictions_to_rare_bins(arrays, tmp_path):
-    options = dict(data=str(arrays), epochs=6, batch_size=16, loss="softmax", out=tmp_path, bins="0-60,61+")
+    options = {
+        "data": str(arrays),
+        "epochs": 6,
+        "batch_size": 16,
+        "loss": "softmax",
+        "out": tmp_path,
+        "bins": "0-60,61+",
+    }
     shares = []
     for kind in (None, "balanced"):
         run = fit(**options, class_weights=kind, name=str(kind))

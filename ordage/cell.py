@@ -1,0 +1,94 @@
+"""One cell of work: a loss and a seed on prepared data. `fit` runs one, `compare` many on the same preparation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from ordage.eval import ConstantBaselines, evaluate
+
+from .config import RunConfig, TrainingConfig
+from .data.dataset import Dataset, prepare
+from .data.manifest import Manifest
+from .model import Plan, parse_loss, plan_model
+from .progress import Reporter
+from .runs import Run, describe_environment
+from .training import make_accelerator, predict_part, train
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Prepared", "prepare_run", "run_cell"]
+
+C = TypeVar("C", bound=TrainingConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What all runs of one command share."""
+
+    plan: Plan
+    dataset: Dataset
+    accelerator: Accelerator
+
+
+def prepare_run(config: C, manifest: Manifest, losses: Iterable[str], reporter: Reporter) -> tuple[Prepared, C]:
+    """Check the losses, choose model and device, decode the data; return them with the options resolved."""
+    for loss in losses:
+        parse_loss(loss)
+    accelerator = make_accelerator(config)
+    native = None if manifest.images is None else manifest.images.shape[1:]
+    plan = plan_model(config, native)
+    dataset = prepare(manifest, plan.spec, config, reporter)
+    resolved = dataclasses.replace(
+        config,
+        layout=manifest.layout,
+        model=plan.model,
+        img_size=plan.spec.size,
+        in_chans=plan.spec.chans,  # type: ignore[arg-type]  # a specification has no other than 1 and 3
+    )
+    reporter.note(
+        f"{plan.model} ({plan.reason}) at {plan.spec.size}x{plan.spec.size}x{plan.spec.chans}, "
+        f"{'pretrained' if plan.pretrained else 'from scratch'}, on {accelerator.device}; "
+        f"{len(dataset.classes)} classes, judged on {len(dataset.bins)} bins"
+    )
+    return Prepared(plan, dataset, accelerator), resolved
+
+
+def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter) -> None:
+    """Train, predict and evaluate one run on data that is ready."""
+    dataset = prepared.dataset
+    run.start(config, describe_environment(str(prepared.accelerator.device)))
+    dataset.write_splits(run.path / "splits.csv")
+    dataset.manifest.rejected.write(run.path / "rejected.csv")
+    result = train(config, prepared.plan, dataset, run, prepared.accelerator, reporter)
+
+    meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.model}
+    evaluations = {}
+    for part in ("val", "test"):
+        predictions = predict_part(run, dataset, part, prepared.accelerator, meta)
+        run.save_predictions(part, predictions)
+        evaluations[part] = evaluate(predictions, bins=dataset.bins, baselines=constants_of(dataset))
+    run.write_report(
+        {
+            "loss": config.loss,
+            "seed": config.seed,
+            "model": prepared.plan.model,
+            "data": dataset.summary(),
+            "training": dataclasses.asdict(result),
+            "val": evaluations["val"].to_dict(),
+            "test": evaluations["test"].to_dict(),
+        }
+    )
+
+
+def constants_of(dataset: Dataset) -> ConstantBaselines:
+    """Return the constant guesses that the training part suggests."""
+    train = dataset.index("train")
+    ages = dataset.manifest.ages[train]
+    if np.isfinite(ages).all():
+        return ConstantBaselines.fit(dataset.bins, age=ages)
+    return ConstantBaselines.fit(dataset.bins, target=dataset.classes.mapping_to(dataset.bins)[dataset.target[train]])

@@ -1,0 +1,113 @@
+"""Where work goes: a directory that is named, found by its options, or made; and what may be done to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .config import TrainingConfig, read_yaml
+from .errors import UsageError
+from .runs import CONFIG, REPORT
+
+__all__ = ["agree", "choose_directory", "file_name", "fresh_directory", "merge_options"]
+
+C = TypeVar("C", bound=TrainingConfig)
+
+
+def merge_options(config: TrainingConfig | Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are given, those by keyword before those of ``config``, paths made absolute."""
+    given = config.to_dict() if isinstance(config, TrainingConfig) else dict(config or {})
+    given.update(options)
+    for name in ("image_root", "weights", "splits"):
+        if given.get(name) is not None:
+            given[name] = os.path.abspath(given[name])
+    if "data" in given:
+        given["data"] = "demo" if given["data"] in (None, "demo") else os.path.abspath(given["data"])
+    return given
+
+
+def choose_directory(
+    out: Path, name: str | None, given: Mapping[str, Any], asked: TrainingConfig, *, resume: bool, overwrite: bool
+) -> tuple[Path | None, bool]:
+    """Return the directory that is named or found, and whether it holds earlier work to go on from."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    if name is not None:
+        return out / name, _open_directory(out / name, resume=resume, overwrite=overwrite)
+    if overwrite:
+        raise UsageError("--overwrite: say which run by --name")
+    if not resume:
+        return None, False
+    found = _find_resumable(out, {option: value for option, value in asked.to_dict().items() if option in given}, asked)
+    if found is None:
+        raise UsageError(f"--resume: nothing in {out} agrees with these options; name it by --name")
+    return found, True
+
+
+def agree(saved: C, asked: C, given: Mapping[str, Any]) -> C:
+    """Return the saved options, once those given now do not contradict them."""
+    for option in given:
+        was, wanted = getattr(saved, option), getattr(asked, option)
+        if was != wanted and wanted not in (None, "auto"):
+            flag = "--" + option.replace("_", "-")
+            raise UsageError(f"{flag} {wanted}: what is to be resumed has {was}; leave it out, or start another")
+    return saved
+
+
+def fresh_directory(out: Path, what: str) -> Path:
+    """Return a directory name from the time and ``what`` that is not taken."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    names = (f"{stamp}_{what}{f'_{count}' if count else ''}" for count in range(1000))
+    return next(out / name for name in names if not (out / name).exists())
+
+
+def file_name(text: str) -> str:
+    """Return ``text`` with nothing in it that a file system takes amiss."""
+    return re.sub(r"[^\w.-]+", "-", text)
+
+
+def _open_directory(path: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Make sure that ``path`` may be written to; return whether it holds earlier work to go on from.
+
+    Raises:
+        UsageError: it is not empty and neither ``resume`` nor ``overwrite`` says what to do, or ``overwrite`` would
+            delete something that no run wrote.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return False
+    if not path.is_dir():
+        raise UsageError(f"{path}: is a file; name another directory by --out and --name")
+    if overwrite:
+        if not (path / CONFIG).exists():
+            raise UsageError(f"{path}: --overwrite deletes only what ordage wrote, and it has no {CONFIG}")
+        shutil.rmtree(path)
+        return False
+    if not resume:
+        raise UsageError(f"{path}: is not empty; go on with it by --resume, replace it by --overwrite, or name another")
+    if not (path / CONFIG).exists():
+        raise UsageError(f"{path}: nothing to resume, it has no {CONFIG}")
+    return True
+
+
+def _find_resumable(out: Path, given: Mapping[str, Any], like: TrainingConfig) -> Path | None:
+    """Return the newest directory under ``out`` whose saved options agree with those given now.
+
+    Unfinished work comes before finished work.
+
+    Args:
+        out: the folder of all runs.
+        given: the options that the user states, as they are saved.
+        like: tells runs and comparisons apart by the fields that they save.
+    """
+    found = []
+    for config in out.glob(f"*/{CONFIG}"):
+        saved = read_yaml(config)
+        agrees = all(saved.get(name) == value for name, value in given.items() if value not in (None, "auto"))
+        if saved.keys() == like.to_dict().keys() and agrees:
+            found.append(config.parent)
+    return max(found, key=lambda path: (not (path / REPORT).exists(), os.path.getmtime(path / CONFIG)), default=None)
