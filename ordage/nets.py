@@ -98,6 +98,8 @@ class FaceNet(_Backbone):
         depths: blocks in each stage.
         num_classes: outputs of the classifier, 0 for the features alone.
         in_chans: input channels.
+        img_size: side of the images in pixels; above 40 the stem halves the map, so that the last one stays near 4x4
+            and the cost near that of a small image. Any other size will do at use.
         drop_rate: dropout before the classifier.
     """
 
@@ -107,13 +109,15 @@ class FaceNet(_Backbone):
         depths: tuple[int, ...],
         num_classes: int = 0,
         in_chans: int = 3,
+        img_size: int = 32,
         drop_rate: float = 0.0,
         **_: Any,
     ) -> None:
-        """Build; any image size from 16 pixels will do."""
+        """Build for square images of ``img_size`` pixels."""
         super().__init__()
+        stride = 2 if img_size > 40 else 1
         self.stem = nn.Sequential(
-            nn.Conv2d(in_chans, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+            nn.Conv2d(in_chans, widths[0], 3, stride, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
         )
         stages = []
         for in_width, width, depth in zip(widths, widths[1:], depths, strict=False):
@@ -139,13 +143,13 @@ class FaceNet(_Backbone):
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
 
 
-def _cfg(size: int, *, fixed: bool = False) -> dict[str, Any]:
+def _cfg(size: int) -> dict[str, Any]:
     """Describe a net as timm does; no weights are published for it, so training starts from scratch."""
     return {
         "url": "",
         "num_classes": 0,
         "input_size": (3, size, size),
-        "fixed_input_size": fixed,
+        "fixed_input_size": True,  # asks timm to pass the size on
         "interpolation": "bilinear",
         "mean": (0.5,) * 3,
         "std": (0.25,) * 3,
@@ -155,9 +159,7 @@ def _cfg(size: int, *, fixed: bool = False) -> dict[str, Any]:
 
 
 # The name under which timm's registry looks for them.
-default_cfgs = generate_default_cfgs(
-    {"seed_cnn": _cfg(28, fixed=True), "ordage_tiny": _cfg(32), "ordage_small": _cfg(64)}
-)
+default_cfgs = generate_default_cfgs({"seed_cnn": _cfg(28), "ordage_tiny": _cfg(32), "ordage_small": _cfg(64)})
 
 
 @register_model

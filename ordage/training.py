@@ -127,7 +127,11 @@ def train(
 
     torch.manual_seed(config.seed)
     criterion = make_loss(config.loss, dataset.classes, _class_weights(config.class_weights, dataset)).to(device)
-    model = build_model(plan, criterion, config.weights).to(memory_format=torch.channels_last).to(device)
+    model = (
+        build_model(plan, criterion, config.weights, _class_shares(dataset))
+        .to(memory_format=torch.channels_last)
+        .to(device)
+    )
     optimizer = _make_optimizer(model, config, plan)
     scheduler = timm.scheduler.CosineLRScheduler(
         optimizer,
@@ -354,6 +358,12 @@ def _class_weights(kind: str | None, dataset: Dataset) -> Tensor | None:
     weights = np.where(counts > 0, rarity(np.maximum(counts, 1)), 0.0)
     weights *= counts.sum() / (weights * counts).sum()
     return torch.tensor(weights[to_bin], dtype=torch.float32)
+
+
+def _class_shares(dataset: Dataset) -> Tensor:
+    """Return the shares of the classes in the training part ``(K,)``, as if each had been seen once more."""
+    counts = np.bincount(dataset.target[dataset.index("train")], minlength=len(dataset.classes)) + 1.0
+    return torch.tensor(counts / counts.sum(), dtype=torch.float32)
 
 
 def _loss_scale(criterion: OrdinalLoss) -> float:

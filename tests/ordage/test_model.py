@@ -1,0 +1,138 @@
+import os
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from ordage.config import RunConfig
+from ordage.errors import DataError, MissingError
+from ordage.eval import OrdinalScale
+from ordage.model import build_model, load_model, make_loss, plan_model, read_state_dict, save_model
+from ordage.predictor import load
+
+TENS = OrdinalScale.tens(95)
+
+
+def planned(**options):
+    return plan_model(RunConfig(**options), None)
+
+
+def built(loss="softmax", weights=None, classes=TENS, **options):
+    plan = planned(weights=weights, **options)
+    return build_model(plan, make_loss(loss, classes), weights), plan
+
+
+def test_seed_cnn_has_the_parameters_of_the_first_try():
+    model, _ = built(model="seed_cnn", img_size=28, in_chans=1)
+
+    # 3x3x1x64 + 64, 3x3x64x32 + 32, and 24x24x32 features to 10 classes + 10
+    assert sum(p.numel() for p in model.parameters()) == 640 + 18_464 + 184_330 == 203_434
+
+
+@pytest.mark.parametrize("loss", ["softmax", "coral", "corn", "mean-variance"])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("ordage_tiny", 28), ("ordage_small", 64), ("mobilenetv3_small_100", 64), ("vit_tiny_patch16_224", 64)],
+)
+def test_any_backbone_takes_the_head_of_any_loss(name, size, loss):
+    model, plan = built(loss, model=name, img_size=size, pretrained=False)
+
+    logits = model.eval()(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
+
+    assert logits.shape == (2, make_loss(loss, TENS).out_features)
+    assert not plan.pretrained
+
+
+def test_pixels_are_normalised_inside_the_model_as_the_weights_want_it():
+    model, plan = built(model="mobilenetv3_small_100", img_size=32, pretrained=False)
+    cfg = timm.get_pretrained_cfg("mobilenetv3_small_100")
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfg.mean, cfg.std))
+
+    expected = model.eval().head(model.backbone((pixels / 255 - mean) / std))
+
+    torch.testing.assert_close(model(pixels), expected, rtol=1e-4, atol=1e-4)
+    assert plan.spec.interpolation == cfg.interpolation
+
+
+@pytest.mark.parametrize("chans", [1, 3])
+@pytest.mark.parametrize("kind", ["safetensors", "state dict"])
+def test_weights_from_a_file_are_those_of_the_backbone(tmp_path, chans, kind):
+    torch.manual_seed(1)
+    source = timm.create_model("mobilenetv3_small_100", num_classes=7)
+    file = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    (save_file if kind == "safetensors" else torch.save)(source.state_dict(), file)
+
+    model, plan = built(model="mobilenetv3_small_100", img_size=32, in_chans=chans, weights=str(file))
+
+    own, given = model.backbone.state_dict(), source.state_dict()
+    assert torch.equal(own["blocks.0.0.conv_dw.weight"], given["blocks.0.0.conv_dw.weight"])
+    stem = given["conv_stem.weight"]
+    torch.testing.assert_close(own["conv_stem.weight"], stem if chans == 3 else stem.sum(1, keepdim=True))
+    assert plan.pretrained
+
+
+def test_weights_of_another_net_are_refused(tmp_path):
+    save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "w.safetensors")
+
+    with pytest.raises(DataError, match="does not fit mobilenetv3_small_100"):
+        built(model="mobilenetv3_small_100", img_size=32, weights=str(tmp_path / "w.safetensors"))
+
+
+def test_a_weight_file_that_would_run_code_is_refused_and_does_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"state_dict": Evil()}, tmp_path / "w.pth")
+
+    with pytest.raises(DataError, match="nothing else is loaded"):
+        read_state_dict(tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pretrained_weights_that_cannot_be_had_are_never_replaced_by_random_ones():
+    with pytest.raises(MissingError, match=r"resnet18 cannot be downloaded .* --weights FILE, .* --no-pretrained"):
+        built(model="resnet18", img_size=32)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "coral", "corn", "mean-variance", "coral:monotone=true"])
+def test_every_loss_starts_from_the_same_constant_answer(loss):
+    prior = torch.softmax(torch.linspace(-4, 1, len(TENS)), 0)
+    criterion = make_loss(loss, TENS)
+
+    head = criterion.make_head(6, prior=prior)
+
+    torch.testing.assert_close(criterion.log_probs(head(torch.zeros(6))).exp(), prior, rtol=1e-4, atol=1e-6)
+
+
+def test_a_saved_model_says_the_same_after_loading(tmp_path):
+    model, plan = built("coral", model="ordage_tiny", img_size=24, in_chans=1)
+    save_model(tmp_path, model, plan, "coral", TENS, TENS)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 1), dtype=np.uint8)
+
+    loaded = load_model(tmp_path)
+    said = load(tmp_path)(pixels)
+
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    assert torch.equal(loaded.model(batch), model.eval()(batch))
+    expected = make_loss("coral", TENS).log_probs(model(batch)).detach().numpy()
+    np.testing.assert_allclose(said.log_probs, expected, atol=1e-6)
+    assert loaded.spec == plan.spec
+
+
+@pytest.mark.parametrize("spoil", ["model.json", "model.safetensors"])
+def test_a_broken_model_folder_is_one_clear_error(tmp_path, spoil):
+    model, plan = built(model="ordage_tiny", img_size=24)
+    save_model(tmp_path, model, plan, "softmax", TENS, TENS)
+    (tmp_path / spoil).write_bytes(b"{}")
+
+    with pytest.raises(DataError, match="cannot be read"):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_model_is_said(tmp_path):
+    with pytest.raises(DataError, match=r"no model\.json; expected a folder that `ordage fit` wrote"):
+        load(tmp_path)

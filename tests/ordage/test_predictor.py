@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+import ordage
+from ordage.errors import DataError
+from ordage.eval import metrics
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    return ordage.fit(
+        data=str(faces), img_size=24, model="ordage_tiny", device="cpu", epochs=2, verbosity=0, out=out, name="a"
+    )
+
+
+def test_a_loaded_run_says_of_the_test_files_what_the_run_said(run, faces):
+    saved = run.predictions("test")
+
+    said = ordage.load(run.path)([faces / name for name in saved.ids])
+
+    np.testing.assert_allclose(said.log_probs, saved.log_probs, atol=1e-5)
+    np.testing.assert_array_equal(said.age, metrics.decode(saved, "median").values)
+
+
+def test_paths_images_and_arrays_are_prepared_alike(run, faces):
+    file = sorted(faces.iterdir())[0]
+    predictor = ordage.load(run.path)
+    with Image.open(file) as image:
+        pixels = np.asarray(image)
+        by_image = predictor(image)
+
+    by_path, by_array, by_batch = predictor(str(file)), predictor(pixels), predictor(np.stack([pixels, pixels]))
+
+    assert len(by_path) == 1
+    assert len(by_batch) == 2
+    for other in (by_image, by_array, by_batch):
+        np.testing.assert_allclose(other.log_probs[0], by_path.log_probs[0], atol=1e-5)
+
+
+def test_the_table_names_age_bin_and_probability(run, faces):
+    table = ordage.load(run.path)(sorted(faces.iterdir())[:7]).to_frame()
+
+    assert table.columns.tolist() == ["age", "bin", "bin_probability"]
+    assert len(table) == 7
+    assert table["bin_probability"].between(0, 1).all()
+
+
+def test_what_is_no_image_is_refused_by_name(run, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"nothing")
+
+    with pytest.raises(DataError, match=r"x\.jpg: not an image"):
+        ordage.load(run.path)(tmp_path / "x.jpg")
+    with pytest.raises(DataError, match="expected a uint8 image"):
+        ordage.load(run.path)(np.zeros((8, 8), np.float32))
