@@ -1,0 +1,216 @@
+"""What every loss is to its callers: a criterion that knows its head and its class distribution."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal, TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from .checks import (
+    REDUCTIONS,
+    Reduction,
+    as_class_values,
+    as_integer,
+    as_prior,
+    as_weights,
+    check_choice,
+    check_width,
+)
+from .heads import linear_head, set_bias
+
+Decoder = Literal["mode", "median", "mean"]
+
+
+class CallOptions(TypedDict, total=False):
+    """The keyword arguments that every loss function takes."""
+
+    class_weights: Tensor | None
+    sample_weight: Tensor | None
+    ignore_index: int
+    reduction: Reduction
+
+
+class LossOptions(TypedDict, total=False):
+    """The keyword arguments that every loss module takes."""
+
+    class_values: Tensor | Sequence[float] | None
+    class_weights: Tensor | Sequence[float] | None
+    ignore_index: int
+    reduction: Reduction
+
+
+class OrdinalLoss(nn.Module, ABC):
+    """Base class of all losses: ``loss(logits, target)`` like any criterion, and what belongs to it.
+
+    A subclass implements :meth:`compute_loss` and :meth:`compute_log_probs`, names its ``summary``, ``source`` and
+    ``paper_decoder``, and is registered with :func:`register`. Unless it says otherwise its head is linear with one
+    logit a class.
+
+    Args:
+        num_classes: Number of ordered classes K, at least 2.
+        class_values: The value that stands for each class, e.g. its age: ``(K,)``, increasing; 0 to K - 1 without.
+        class_weights: Non-negative weight of each class, ``(K,)``.
+        ignore_index: The class of samples that do not count.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, see :func:`reduce_loss`.
+
+    Raises:
+        ValueError: if an argument has a wrong type, shape or value.
+
+    Attributes:
+        name: The name it is registered under.
+        summary: What it is, in one line.
+        source: Where it comes from, in one line.
+        paper_decoder: How its source reads a class or value off the distribution; the name of a function of
+            :mod:`decoding`.
+        num_classes: Number of classes K.
+        class_values: ``(K,)``, a buffer that is not part of the state.
+        class_weights: ``(K,)`` or None, a buffer that is not part of the state.
+
+    Example:
+        >>> from ordage.losses import CornLoss
+        >>> loss = CornLoss(num_classes=3)
+        >>> head = loss.make_head(in_features=8)
+        >>> logits = head(torch.zeros(4, 8))
+        >>> loss(logits, torch.tensor([0, 1, 2, 2])).shape, loss.log_probs(logits).shape
+        (torch.Size([]), torch.Size([4, 3]))
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    paper_decoder: ClassVar[Decoder]
+
+    class_values: Tensor
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        class_values: Tensor | Sequence[float] | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
+        ignore_index: int = -100,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        num_classes = as_integer("num_classes", num_classes, at_least=2)
+        check_choice("reduction", reduction, REDUCTIONS)
+        values = range(num_classes) if class_values is None else class_values
+        weights = None if class_weights is None else as_weights("class_weights", class_weights, num_classes)
+        self.num_classes = num_classes
+        self.ignore_index = as_integer("ignore_index", ignore_index)
+        self.reduction: Reduction = reduction
+        # Not persistent: they are options, and a checkpoint of a model must not depend on its loss.
+        self.register_buffer("class_values", as_class_values(values, num_classes), persistent=False)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    @property
+    def out_features(self) -> int:
+        """Number of logits that the loss takes."""
+        return self.num_classes
+
+    def make_head(self, in_features: int, *, prior: Tensor | Sequence[float] | None = None) -> nn.Module:
+        """Return a fresh last layer: ``(N, in_features)`` to ``(N, out_features)``.
+
+        Args:
+            in_features: Number of features.
+            prior: Positive class probabilities ``(K,)``, as a rule the shares of the training set. The biases start
+                from them, so that training starts from the best constant answer instead of finding it first; with
+                many classes that takes the K - 1 biases of an ordinal head hundreds of steps.
+
+        Raises:
+            ValueError: if ``in_features`` is not an integer of at least 1, or ``prior`` is no distribution over K.
+        """
+        head = linear_head(in_features, self.out_features)
+        if prior is not None:
+            set_bias(head.bias, self.prior_logits(as_prior(prior, self.num_classes)))
+        return head
+
+    def prior_logits(self, probs: Tensor) -> Tensor:
+        """Return logits ``(out_features,)`` whose distribution is ``probs``, ``(K,)``, all positive.
+
+        Example:
+            >>> from ordage.losses import CornLoss
+            >>> loss = CornLoss(num_classes=3)
+            >>> loss.log_probs(loss.prior_logits(torch.tensor([0.5, 0.2, 0.3]))).exp()
+            tensor([0.5000, 0.2000, 0.3000])
+        """
+        return probs.log()
+
+    def forward(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            logits: ``(..., out_features)``, any floating-point type; half precision is computed in float32.
+            target: Classes ``(...)``, integers, or class probabilities ``(..., K)``.
+            sample_weight: Non-negative weights ``(...)``.
+
+        Returns:
+            A scalar, or ``(...)`` for ``reduction="none"``, in float32 or wider.
+
+        Raises:
+            ValueError: if an argument has a wrong type, shape or value; values are looked at on the CPU only.
+        """
+        # The functions take K from the logits, so only here can a head of the wrong width be told.
+        check_width(logits, self.out_features)
+        return self.compute_loss(
+            logits,
+            target,
+            class_weights=self.class_weights,
+            sample_weight=sample_weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+        )
+
+    def log_probs(self, logits: Tensor) -> Tensor:
+        """Return the class log-probabilities ``(..., K)`` in float32 or wider.
+
+        Raises:
+            ValueError: if ``logits`` are not ``(..., out_features)``.
+        """
+        check_width(logits, self.out_features)
+        return self.compute_log_probs(logits)
+
+    @abstractmethod
+    def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        """Return the loss of logits of the right width, with ``options`` as :func:`reduce_loss` takes them."""
+
+    @abstractmethod
+    def compute_log_probs(self, logits: Tensor) -> Tensor:
+        """Return the class log-probabilities of logits of the right width."""
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        """Return what each sample adds to the divisor of ``reduction="mean"``, before any weight.
+
+        That is 1 unless the loss counts something else than samples. Sums over batches or processes are averaged
+        exactly by dividing with the sum of these numbers.
+
+        Args:
+            target: Valid classes ``(...)``.
+
+        Returns:
+            ``(...)``, float32.
+        """
+        return torch.ones_like(target, dtype=torch.float32)
+
+    def violations(self, logits: Tensor) -> Tensor:
+        """Return where the head contradicts the order: ``P(y > k)`` increases somewhere in k.
+
+        :meth:`log_probs` is a proper distribution all the same; this tells how often it had to be repaired.
+
+        Returns:
+            ``(...)``, bool. All false for a head that cannot contradict the order.
+
+        Raises:
+            ValueError: if ``logits`` are not ``(..., out_features)``.
+        """
+        check_width(logits, self.out_features)
+        return logits.new_zeros(logits.shape[:-1], dtype=torch.bool)
+
+    def extra_repr(self) -> str:
+        """Return the options, for ``repr``."""
+        weights = "" if self.class_weights is None else ", class_weights=..."
+        return f"num_classes={self.num_classes}, reduction={self.reduction!r}{weights}"

@@ -1,0 +1,197 @@
+"""CORN: ordinal regression by a chain of conditional probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Unpack, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from .base import CallOptions, LossOptions, OrdinalLoss
+from .binary import log_sigmoid, softplus, sum_tasks
+from .checks import Reduction, as_weights, check_choice, check_floating, check_tensor
+from .reduction import full_precision, reduce_loss
+from .registry import register
+
+Normalization = Literal["tasks", "samples"]
+
+
+def corn_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    normalization: Normalization = "tasks",
+    task_weights: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""CORN loss: the binary cross-entropies of "older than class k, given at least k".
+
+    .. math:: \ell = -\sum_{k < y} \lambda_k \log\sigma(z_k) - 1[y < K - 1]\, \lambda_y \log\sigma(-z_y)
+
+    Sample y is asked the :math:`n(y) = \min(y + 1, K - 1)` tasks that its chain reaches, and without task weights
+    :math:`\ell` is exactly :math:`-\log P(y)`. Under ``reduction="mean"``, ``normalization="tasks"`` divides the
+    batch's sum by its number of tasks, :math:`\sum_i n(y_i)`, as the paper and ``coral_pytorch.losses.corn_loss`` do,
+    so a step's size depends on the labels in the batch, while ``"samples"`` divides by the number of samples and is the
+    exact mean negative log-likelihood. The one is the other times :math:`N / \sum_i n(y_i)`. Zero logits give
+    :math:`\log 2 = 0.69` by tasks, whatever K is.
+
+    Args:
+        logits: ``(..., K - 1)``.
+        target: Classes ``(...)``, integers, or class probabilities ``(..., K)``.
+        normalization: ``"tasks"`` or ``"samples"``; matters to ``reduction="mean"`` only.
+        task_weights: The weights :math:`\lambda` of the tasks, ``(K - 1,)``; ones without. They do not enter the
+            divisor of ``"mean"``.
+        class_weights: ``(K,)``.
+        sample_weight: ``(...)``.
+        ignore_index: The class of samples that do not count; for integer targets only.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, see :func:`reduce_loss`.
+
+    Returns:
+        A scalar, or ``(...)`` for ``"none"``, in float32 or wider.
+
+    Raises:
+        ValueError: if an argument has a wrong type, shape or value; values are looked at on the CPU only.
+
+    Source: Shi, Cao, Raschka 2021 (arXiv:2111.08851), equation 6.
+
+    Example:
+        >>> corn_loss(torch.zeros(2, 100), torch.tensor([0, 100]))
+        tensor(0.6931)
+    """
+    check_floating("logits", logits)
+    check_choice("normalization", normalization, get_args(Normalization))
+    tasks = logits.shape[-1]
+    if task_weights is not None:
+        check_tensor("task_weights", task_weights, (tasks,), logits.device)
+
+    def hard(z: Tensor, y: Tensor) -> Tensor:
+        # How far the task is beyond the label: negative answers yes, 0 answers no, positive is not asked.
+        beyond = torch.arange(tasks, dtype=z.dtype, device=z.device) - y.to(z.dtype).unsqueeze(-1)
+        sign = (beyond + 0.5).sign_()
+        # A huge offset makes the terms that are not asked softplus(-1e30) = 0, value and gradient; a mask costs more.
+        offset = beyond.clamp_(min=0).mul_(-1e30)
+        return sum_tasks(softplus(torch.addcmul(offset, z, sign)), task_weights)
+
+    def soft(z: Tensor, q: Tensor) -> Tensor:
+        older = q[..., 1:].flip(-1).cumsum(-1).flip(-1)
+        return sum_tasks(older * softplus(-z) + q[..., :-1] * softplus(z), task_weights)
+
+    return reduce_loss(
+        hard,
+        logits,
+        target,
+        num_classes=tasks + 1,
+        soft=soft,
+        normalizer=(lambda y: _tasks_asked(y, tasks)) if normalization == "tasks" else None,
+        class_weights=class_weights,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+    )
+
+
+def corn_log_probs(logits: Tensor) -> Tensor:
+    r"""Class log-probabilities from the logits of "older than class k, given at least k".
+
+    .. math:: \log P(y = k) = \sum_{j<k} \log\sigma(z_j) + \log\sigma(-z_k),
+
+    without the last term for the oldest class.
+
+    Args:
+        logits: ``(..., K - 1)``.
+
+    Returns:
+        ``(..., K)`` in float32 or wider; each row's exponentials sum to one.
+
+    Raises:
+        ValueError: if ``logits`` is not a floating-point tensor of shape ``(..., K - 1)``.
+
+    Source: Shi, Cao, Raschka 2021 (arXiv:2111.08851), equation 3.
+
+    Example:
+        >>> corn_log_probs(torch.zeros(3)).exp()
+        tensor([0.5000, 0.2500, 0.1250, 0.1250])
+    """
+    check_floating("logits", logits)
+    z = full_precision(logits)
+    reached = log_sigmoid(z).cumsum(-1)
+    stopped = log_sigmoid(-z)
+    return F.pad(reached, (1, 0)) + F.pad(stopped, (0, 1))
+
+
+@register("corn")
+class CornLoss(OrdinalLoss):
+    """CORN as a module, see :func:`corn_loss`.
+
+    Args:
+        num_classes: Number of ordered classes K.
+        normalization: ``"tasks"`` divides by the number of conditional tasks in the batch, as the paper does;
+            ``"samples"`` by the number of samples.
+        task_weights: Weights of the K - 1 tasks, ``(K - 1,)``.
+        **options: See :class:`OrdinalLoss`.
+
+    Raises:
+        ValueError: if an argument has a wrong type, shape or value.
+
+    Example:
+        >>> CornLoss(num_classes=101)(torch.zeros(2, 100), torch.tensor([0, 100]))
+        tensor(0.6931)
+    """
+
+    summary = 'a chain of binary tasks "older than class k, given at least k"'
+    source = "Shi, Cao, Raschka 2021 (arXiv:2111.08851)"
+    paper_decoder = "median"
+
+    task_weights: Tensor | None
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        normalization: Normalization = "tasks",
+        task_weights: Tensor | Sequence[float] | None = None,
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(num_classes, **options)
+        check_choice("normalization", normalization, get_args(Normalization))
+        weights = None if task_weights is None else as_weights("task_weights", task_weights, num_classes - 1)
+        self.register_buffer("task_weights", weights, persistent=False)
+        self.normalization: Normalization = normalization
+
+    @property
+    def out_features(self) -> int:
+        """Number of logits that the loss takes, K - 1."""
+        return self.num_classes - 1
+
+    def prior_logits(self, probs: Tensor) -> Tensor:
+        """Return the log-odds of "older than class k, given at least k" under ``probs``, ``(K - 1,)``."""
+        older = probs.flip(-1).cumsum(-1).flip(-1)[1:]
+        return older.log() - probs[:-1].log()
+
+    def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        """Return :func:`corn_loss`."""
+        return corn_loss(logits, target, normalization=self.normalization, task_weights=self.task_weights, **options)
+
+    def compute_log_probs(self, logits: Tensor) -> Tensor:
+        """Return :func:`corn_log_probs`."""
+        return corn_log_probs(logits)
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        """Return the number of tasks that each sample is asked, or 1 for ``normalization="samples"``."""
+        if self.normalization == "samples":
+            return super().normalizer(target)
+        return _tasks_asked(target, self.out_features).float()
+
+    def extra_repr(self) -> str:
+        """Return the options, for ``repr``."""
+        weights = "" if self.task_weights is None else ", task_weights=..."
+        return f"{super().extra_repr()}, normalization={self.normalization!r}{weights}"
+
+
+def _tasks_asked(target: Tensor, tasks: int) -> Tensor:
+    return (target + 1).clamp(max=tasks)
