@@ -170,6 +170,7 @@ def summarise(config: CompareConfig, cells: list[Cell], failures: Mapping[tuple[
         "baselines": first["test"]["baselines"],
         "failed": [{"loss": loss, "seed": seed, "error": error} for (loss, seed), error in failures.items()],
         "data": first["data"],
+        "test": {key: first["test"][key] for key in ("n", "n_subjects", "confidence")},
         "error_unit": unit,
         "protocol": config.to_dict(),
     }

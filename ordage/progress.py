@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 __all__ = ["Bar", "Reporter"]
+
+QUIET_SECONDS = 30.0  # that a log may stay without a line while training goes on
 
 
 class Bar(Protocol):
@@ -40,6 +43,7 @@ class Reporter:
         """Draw bars only where stderr is a terminal."""
         self.level = level
         self.prefix = prefix
+        self._spoken = time.monotonic()
         self._bars = level > 0 and sys.stderr.isatty()
 
     def note(self, text: str) -> None:
@@ -47,9 +51,11 @@ class Reporter:
         if self.level > 0:
             print(f"{self.prefix}{text}", file=sys.stderr, flush=True)
 
-    def detail(self, text: str) -> None:
-        """Print one line that only ``-v`` wants to see."""
-        if self.level > 1:
+    def epoch(self, text: str) -> None:
+        """Print one line on an epoch: each with ``-v``; in a log, which has no bar, one now and then."""
+        now = time.monotonic()
+        if self.level > 1 or (not self._bars and now - self._spoken > QUIET_SECONDS):
+            self._spoken = now
             self.note(text)
 
     @contextmanager

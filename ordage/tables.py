@@ -61,13 +61,8 @@ def print_comparison(comparison: Comparison) -> None:
     report = comparison.report
     console = _console()
     rows = [(row["loss"], row, row["seeds"]) for row in report["losses"]]
-    data = report["data"]
     seeds = max(len(row["seeds"]) for row in report["losses"])
-    title = (
-        f"{data['parts']['test']:,} test images"
-        + (f" of {data['subjects']:,} people in all" if data["subjects"] else "")
-        + f", mean of {seeds} seed{'s' if seeds > 1 else ''}, 95 % intervals"
-    )
+    title = f"{_counts(report['test'])}, mean of {seeds} seed{'s' if seeds > 1 else ''} ± their standard deviation"
     console.print(_headline_table(rows, report["baselines"], report["error_unit"], title))
     console.print(_paper_line(report["losses"]), soft_wrap=True)
     for text in report["verdicts"]:
@@ -133,7 +128,7 @@ def _headline_table(
     rows: list[tuple[str, dict[str, Any], list[int] | None]], baselines: dict[str, Any], unit: str, title: str
 ) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("loss")
+    table.add_column("loss", no_wrap=True)
     for column in ("bin accuracy", "off by one", f"MAE ({unit})"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, figures, seeds in rows:

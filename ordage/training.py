@@ -7,6 +7,7 @@ as one that was not, bit for bit on a CPU, and no generator's state needs saving
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
@@ -126,17 +127,20 @@ def train(
     steps = len(batches) // batch_size  # the rest of a permutation waits for the next epoch: all batches are alike
 
     torch.manual_seed(config.seed)
-    criterion = make_loss(config.loss, dataset.classes, _class_weights(config.class_weights, dataset)).to(device)
-    model = (
-        build_model(plan, criterion, config.weights, _class_shares(dataset))
-        .to(memory_format=torch.channels_last)
-        .to(device)
-    )
+    class_weights = _class_weights(config.class_weights, dataset)
+    criterion = make_loss(config.loss, dataset.classes, class_weights).to(device)
+    saved = run.load_state()
+    # What is saved replaces the initial weights, so a resumed run needs neither the weight file nor the network.
+    start = plan if saved is None else dataclasses.replace(plan, pretrained=False)
+    weights = config.weights if saved is None else None
+    model = build_model(start, criterion, weights, prior=_class_shares(dataset, class_weights))
+    model = model.to(memory_format=torch.channels_last).to(device)
     optimizer = _make_optimizer(model, config, plan)
+    warmup = int(min(config.warmup_epochs, config.epochs) * steps)
     scheduler = timm.scheduler.CosineLRScheduler(
         optimizer,
-        t_initial=max(1, config.epochs * steps),
-        warmup_t=min(config.warmup_epochs, config.epochs) * steps,
+        t_initial=max(1, config.epochs * steps - warmup),  # counted from the end of the warm-up
+        warmup_t=warmup,
         warmup_lr_init=0.0,
         warmup_prefix=True,
         t_in_epochs=False,
@@ -154,13 +158,10 @@ def train(
     state = _State()
     sampler = torch.Generator()
     noise = torch.Generator(device)
-    saved = run.load_state()
     if saved is not None:
         _restore(saved, state, raw_model, optimizer, average, accelerator)
         reporter.note(f"resuming at epoch {state.epoch + 1}, step {state.step + 1} of {steps}")
     frozen = (int(plan.pretrained) if config.freeze is None else config.freeze) if config.epochs > 1 else 0
-    started = time.perf_counter()
-    images = 0
 
     def save() -> None:
         if accelerator.is_main_process:
@@ -194,7 +195,6 @@ def train(
                 total += loss.detach()  # stays on the device: nobody waits for a number in the middle of an epoch
                 state.step += 1
                 updates += 1
-                images += batch_size
                 bar.advance()
                 if interrupted.is_set() or time.perf_counter() - last_save > STATE_EVERY:
                     state.loss_sum = _finite(float(total), state, config, plan)
@@ -229,7 +229,7 @@ def train(
                 run.write_metrics(state.rows)
             save()
             bar.describe(_line(state.rows[-1]))
-            reporter.detail(f"epoch {state.epoch}/{config.epochs}: {_line(state.rows[-1])}")
+            reporter.epoch(f"epoch {state.epoch}/{config.epochs}: {_line(state.rows[-1])}")
             if interrupted.is_set():
                 raise Interrupted(f"interrupted after epoch {state.epoch}; {run.path} has the state; --resume goes on")
 
@@ -238,7 +238,7 @@ def train(
     return TrainingResult(
         epochs=state.epoch,
         best_epoch=state.best_epoch + 1,
-        seconds=time.perf_counter() - started,
+        seconds=sum(row["seconds"] for row in state.rows),
         images_per_second=float(np.median([row["images_per_second"] for row in state.rows])),
         parameters=sum(parameter.numel() for parameter in raw_model.parameters()),
         peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
@@ -304,6 +304,8 @@ def _validate(
 ) -> dict[str, float]:
     """Return the validation figures of an epoch, under the decoders that all losses share."""
     log_probs, violations = predict_log_probs(model, criterion, batches, accelerator)
+    if bool(log_probs.isnan().any()):
+        raise NonFiniteError("the model's answers on the validation part became NaN; lower --lr")
     predictions = predictions_of(dataset, "val", criterion, log_probs, violations, {})
     judged = predictions.on(dataset.bins)
     likely = metrics.decode(judged, "mode").classes
@@ -360,10 +362,12 @@ def _class_weights(kind: str | None, dataset: Dataset) -> Tensor | None:
     return torch.tensor(weights[to_bin], dtype=torch.float32)
 
 
-def _class_shares(dataset: Dataset) -> Tensor:
-    """Return the shares of the classes in the training part ``(K,)``, as if each had been seen once more."""
-    counts = np.bincount(dataset.target[dataset.index("train")], minlength=len(dataset.classes)) + 1.0
-    return torch.tensor(counts / counts.sum(), dtype=torch.float32)
+def _class_shares(dataset: Dataset, class_weights: Tensor | None) -> Tensor:
+    """Return the weighted shares of the classes in the training part ``(K,)``, as if each had been seen once more."""
+    counts = torch.from_numpy(dataset.target[dataset.index("train")]).bincount(minlength=len(dataset.classes)) + 1.0
+    if class_weights is not None:
+        counts = counts * class_weights.clamp(min=1e-3)  # a bin without training samples weighs 0 but needs a share
+    return counts / counts.sum()
 
 
 def _loss_scale(criterion: OrdinalLoss) -> float:

@@ -70,6 +70,8 @@ class Batches:
             order: positions in this part, on the CPU.
             batch_size: samples in a batch.
         """
+        if not len(order):  # an epoch that was interrupted after its last step; splitting would yield an empty batch
+            return
         if self.resident:
             order = order.to(self.device)
             for index in order.split(batch_size):
