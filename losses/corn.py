@@ -16,6 +16,7 @@ from .reduction import full_precision, reduce_loss
 from .registry import register
 
 Normalization = Literal["tasks", "samples"]
+NORMALIZATIONS = get_args(Normalization)  # here, because torch.compile before 2.7 cannot trace it
 
 
 def corn_loss(
@@ -64,7 +65,7 @@ def corn_loss(
         tensor(0.6931)
     """
     check_floating("logits", logits)
-    check_choice("normalization", normalization, get_args(Normalization))
+    check_choice("normalization", normalization, NORMALIZATIONS)
     tasks = logits.shape[-1]
     if task_weights is not None:
         check_tensor("task_weights", task_weights, (tasks,), logits.device)
@@ -158,7 +159,7 @@ class CornLoss(OrdinalLoss):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(num_classes, **options)
-        check_choice("normalization", normalization, get_args(Normalization))
+        check_choice("normalization", normalization, NORMALIZATIONS)
         weights = None if task_weights is None else as_weights("task_weights", task_weights, num_classes - 1)
         self.register_buffer("task_weights", weights, persistent=False)
         self.normalization: Normalization = normalization

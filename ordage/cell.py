@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,13 +13,10 @@ from ordage.eval import ConstantBaselines, evaluate
 from .config import RunConfig, TrainingConfig
 from .data.dataset import Dataset, prepare
 from .data.manifest import Manifest
-from .model import Plan, parse_loss, plan_model
+from .model import Plan, build_model, make_loss, parse_loss, plan_model
 from .progress import Reporter
 from .runs import Run, describe_environment
-from .training import make_accelerator, predict_part, train
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from .training import check_optimizer, make_accelerator, open_options, predict_part, train
 
 __all__ = ["Prepared", "prepare_run", "run_cell"]
 
@@ -32,44 +29,68 @@ class Prepared:
 
     plan: Plan
     dataset: Dataset
-    accelerator: Accelerator
 
 
-def prepare_run(config: C, manifest: Manifest, losses: Iterable[str], reporter: Reporter) -> tuple[Prepared, C]:
-    """Check the losses, choose model and device, decode the data; return them with the options resolved."""
+def prepare_run(
+    config: C, manifest: Manifest, losses: Iterable[str], reporter: Reporter, *, check_weights: bool = True
+) -> tuple[Prepared, C]:
+    """Choose model and device, decode the data, and try what training will need, before anything is written.
+
+    Args:
+        config: the options.
+        manifest: the samples.
+        losses: every loss that will be trained.
+        reporter: says what was chosen.
+        check_weights: whether to create the backbone once, weights included; a resumed run needs none.
+
+    Returns:
+        What the runs share, and the options with nothing left open.
+    """
     for loss in losses:
         parse_loss(loss)
-    accelerator = make_accelerator(config)
+    check_optimizer(config.opt)
+    device = make_accelerator(config).device
     native = None if manifest.images is None else manifest.images.shape[1:]
     plan = plan_model(config, native)
     dataset = prepare(manifest, plan.spec, config, reporter)
+    for loss in losses:
+        criterion = make_loss(loss, dataset.classes)
+    build_model(
+        plan if check_weights else dataclasses.replace(plan, pretrained=False),
+        criterion,
+        config.weights if check_weights else None,
+    )
     resolved = dataclasses.replace(
         config,
         layout=manifest.layout,
         model=plan.model,
         img_size=plan.spec.size,
         in_chans=plan.spec.chans,  # type: ignore[arg-type]  # a specification has no other than 1 and 3
+        **open_options(config, plan, device),
     )
     reporter.note(
         f"{plan.model} ({plan.reason}) at {plan.spec.size}x{plan.spec.size}x{plan.spec.chans}, "
-        f"{'pretrained' if plan.pretrained else 'from scratch'}, on {accelerator.device}; "
+        f"{'pretrained' if plan.pretrained else 'from scratch'}, on {device} in {resolved.precision}, "
+        f"lr {resolved.lr:g}, augmentation {resolved.augment}; "
         f"{len(dataset.classes)} classes, judged on {len(dataset.bins)} bins"
     )
-    return Prepared(plan, dataset, accelerator), resolved
+    return Prepared(plan, dataset), resolved
 
 
 def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter) -> None:
     """Train, predict and evaluate one run on data that is ready."""
     dataset = prepared.dataset
-    run.start(config, describe_environment(str(prepared.accelerator.device)))
+    accelerator = make_accelerator(config)  # one a cell: it would keep the models of all cells before it
+    run.path.mkdir(parents=True, exist_ok=True)
     dataset.write_splits(run.path / "splits.csv")
+    run.start(config, describe_environment(accelerator.device))
     dataset.manifest.rejected.write(run.path / "rejected.csv")
-    result = train(config, prepared.plan, dataset, run, prepared.accelerator, reporter)
+    result = train(config, prepared.plan, dataset, run, accelerator, reporter)
 
     meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.model}
     evaluations = {}
     for part in ("val", "test"):
-        predictions = predict_part(run, dataset, part, prepared.accelerator, meta)
+        predictions = predict_part(run, dataset, part, accelerator, meta)
         run.save_predictions(part, predictions)
         evaluations[part] = evaluate(predictions, bins=dataset.bins, baselines=constants_of(dataset))
     run.write_report(

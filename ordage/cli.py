@@ -18,13 +18,12 @@ from typing import Annotated, Any
 import typer
 
 from .config import CompareConfig, RunConfig, TrainingConfig, read_yaml
-from .errors import OrdageError, did_you_mean
+from .errors import OrdageError, UsageError, did_you_mean
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="ordage",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     help="Predict an ordered quantity, such as age, from images, and learn whether the ordinal loss really helps.",
@@ -42,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    arguments = arguments or ["--help"]
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="ordage", standalone_mode=False)
         sys.stdout.flush()
@@ -236,6 +236,8 @@ def _compare(
         options, out=out, name=name, resume=resume, overwrite=overwrite, verbosity=0 if quiet else 1 + verbose
     )
     _print(tables.comparison_json(comparison), json_output, lambda: tables.print_comparison(comparison))
+    if failed := comparison.report["failed"]:
+        raise typer.Exit(failed[0]["exit_code"])
 
 
 @app.command(name="evaluate")
@@ -252,6 +254,8 @@ def _evaluate(
     from .runs import Run
 
     if (run / "cells").is_dir():
+        if bins is not None or part != "test":
+            raise UsageError(f"{run}: is a comparison; --bins and --part are for one of its runs, in {run / 'cells'}")
         from .comparison import Comparison
 
         comparison = Comparison(run)

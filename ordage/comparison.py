@@ -9,22 +9,26 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ordage.eval import OrdinalScale, Predictions, holm, metrics, paired_bootstrap, verdict, wilcoxon_over_seeds
+from ordage.eval import OrdinalScale, bootstrap_means, holm, metrics, paired_bootstrap, verdict, wilcoxon_over_seeds
 
 from .config import CompareConfig, read_yaml
 from .data.layouts import read
 from .errors import DataError, Interrupted, OrdageError
 from .progress import Reporter
 from .runs import REPORT, Run, describe_environment, write_config, write_json
-from .workspace import agree, choose_directory, file_name, fresh_directory, merge_options
+from .workspace import agree, choose_directory, claim_directory, file_name, merge_options
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Comparison", "compare"]
 
 REFERENCE = "softmax"
+HEADLINE = ("bin_accuracy", "off_by_one_accuracy", "mae")
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def compare(
         **options: any field of `CompareConfig`, such as ``losses=("coral", "softmax"), seeds=(0, 1)``.
 
     Raises:
-        OrdageError: as `fit` does; `DataError` also when every cell failed.
+        OrdageError: as `fit` does; of the first failure's kind when every cell failed.
     """
     reporter = Reporter(verbosity)
     given = merge_options(config, options)
@@ -103,21 +107,23 @@ def compare(
     path, goes_on = choose_directory(Path(out), name, given, asked, resume=resume, overwrite=overwrite)
     if path is not None and goes_on:
         asked = agree(Comparison(path).config, asked, given)
-        if (path / REPORT).exists():
+        earlier = Comparison(path)
+        if (path / REPORT).exists() and not earlier.report["failed"]:
             reporter.note(f"{path}: already finished")
-            return Comparison(path)
+            return earlier
     manifest = read(asked)
     from .cell import prepare_run, run_cell  # here, because torch takes seconds, and a wrong path is told before
+    from .training import make_accelerator
 
     prepared, resolved = prepare_run(asked, manifest, asked.losses, reporter)
-    if path is None:
-        path = fresh_directory(Path(out), f"{prepared.plan.model}_{'_'.join(map(file_name, asked.losses))}")
-    path.mkdir(parents=True, exist_ok=True)
+    what = "_".join((prepared.plan.model, *asked.losses))
+    path = claim_directory(Path(out), path, what, overwrite=overwrite)
+    prepared.dataset.write_splits(path / "splits.csv")
     write_config(path, resolved.to_dict())
-    write_json(path / "environment.json", describe_environment(str(prepared.accelerator.device)))
+    write_json(path / "environment.json", describe_environment(make_accelerator(resolved).device))
     comparison = Comparison(path, resolved)
 
-    failures = {}
+    failures: dict[tuple[str, int], Exception] = {}
     for number, cell in enumerate(comparison.cells, start=1):
         prefix = f"[{number}/{len(comparison.cells)}] {cell.loss}, seed {cell.seed}: "
         if cell.run.finished:
@@ -127,9 +133,9 @@ def compare(
             run_cell(resolved.cell(cell.loss, cell.seed), prepared, cell.run, Reporter(verbosity, prefix))
         except Interrupted as stop:
             raise Interrupted(f"{prefix}{stop}") from None
-        except OrdageError as error:
-            failures[cell.loss, cell.seed] = str(error)
-            reporter.note(f"{prefix}failed: {error}")
+        except Exception as error:  # be it memory or a defect of somebody's loss: the other cells are none the worse
+            failures[cell.loss, cell.seed] = error
+            reporter.note(f"{prefix}failed: {_reason(error)}")
             continue
         test = cell.run.report["test"]["test"]
         reporter.note(
@@ -138,14 +144,23 @@ def compare(
         )
     done = [cell for cell in comparison.cells if cell.run.finished]
     if not done:
-        raise DataError(f"{path}: every cell failed, the first: {next(iter(failures.values()))}")
+        first = next(iter(failures.values()))
+        kind = type(first) if isinstance(first, OrdageError) else OrdageError
+        raise kind(f"{path}: every cell failed, the first: {_reason(first)}")
     report = summarise(resolved, done, failures)
     _write_summary(path / "summary.csv", report)
     write_json(path / REPORT, report)
     return comparison
 
 
-def summarise(config: CompareConfig, cells: list[Cell], failures: Mapping[tuple[str, int], str]) -> dict[str, Any]:
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, OrdageError) else f"{type(error).__name__}: {text[:300]}"
+
+
+def summarise(
+    config: CompareConfig, cells: list[Cell], failures: Mapping[tuple[str, int], Exception]
+) -> dict[str, Any]:
     """Bring the finished cells together: a row a loss, and a verdict for each loss against the reference.
 
     Returns:
@@ -155,20 +170,25 @@ def summarise(config: CompareConfig, cells: list[Cell], failures: Mapping[tuple[
     reports = {(cell.loss, cell.seed): cell.run.report for cell in cells}
     first = next(iter(reports.values()))
     losses = [loss for loss in config.losses if any(cell.loss == loss for cell in cells)]
-    errors = {loss: _errors([cell for cell in cells if cell.loss == loss]) for loss in losses}
+    scores = {loss: {cell.seed: _scores(cell) for cell in cells if cell.loss == loss} for loss in losses}
     unit = first["test"]["error_unit"]
-    pairs = _compare_pairs(losses, errors, cells, unit)
+    cluster = _clusters(cells)
+    pairs = _compare_pairs(losses, scores, cluster, unit)
     return {
         "results": [
             {"loss": loss, "seed": seed, "test": report["test"]["test"]} for (loss, seed), report in reports.items()
         ],
         "losses": [
-            _loss_row(loss, [report for (name, _), report in reports.items() if name == loss]) for loss in losses
+            _loss_row(loss, [report for (name, _), report in reports.items() if name == loss], scores[loss], cluster)
+            for loss in losses
         ],
         "pairs": pairs,
         "verdicts": [pair["verdict"] for pair in pairs],
         "baselines": first["test"]["baselines"],
-        "failed": [{"loss": loss, "seed": seed, "error": error} for (loss, seed), error in failures.items()],
+        "failed": [
+            {"loss": loss, "seed": seed, "error": _reason(error), "exit_code": getattr(error, "exit_code", 1)}
+            for (loss, seed), error in failures.items()
+        ],
         "data": first["data"],
         "test": {key: first["test"][key] for key in ("n", "n_subjects", "confidence")},
         "error_unit": unit,
@@ -176,17 +196,19 @@ def summarise(config: CompareConfig, cells: list[Cell], failures: Mapping[tuple[
     }
 
 
-def _loss_row(loss: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Average the seeds of one loss: figures, interval ends and the spread between seeds."""
+def _loss_row(
+    loss: str, reports: list[dict[str, Any]], scores: Mapping[int, Mapping[str, Any]], cluster: Any
+) -> dict[str, Any]:
+    """Average the seeds of one loss: figures, their interval over test images, and the spread between seeds."""
     tests = [report["test"] for report in reports]
+    means = {name: np.mean([seed[name] for seed in scores.values()], axis=0) for name in HEADLINE}
+    intervals = bootstrap_means(means, cluster=cluster)
     figures = {}
-    for name in ("bin_accuracy", "off_by_one_accuracy", "mae"):
+    for name in HEADLINE:
         heads = [test["headline"][name] for test in tests]
         values = [head["value"] for head in heads]
         figures[name] = {
-            "value": float(np.mean(values)),
-            "low": float(np.mean([head["low"] for head in heads])),
-            "high": float(np.mean([head["high"] for head in heads])),
+            **dataclasses.asdict(intervals[name]),
             "decoder": heads[0]["decoder"],
             "unit": heads[0]["unit"],
             "seed_std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
@@ -198,10 +220,7 @@ def _loss_row(loss: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
         **figures,
         "paper": {
             "decoder": paper[0]["decoder"],
-            **{
-                name: float(np.mean([row[name] for row in paper]))
-                for name in ("bin_accuracy", "off_by_one_accuracy", "mae")
-            },
+            **{name: float(np.mean([row[name] for row in paper])) for name in HEADLINE},
         },
         "collapsed": any(test["rest"]["collapsed"] for test in tests),
         "seconds": float(np.mean([report["training"]["seconds"] for report in reports])),
@@ -210,57 +229,64 @@ def _loss_row(loss: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _errors(cells: list[Cell]) -> dict[int, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return each seed's absolute error per test image, by the median that all losses share."""
-    found = {}
-    for cell in cells:
-        predictions = cell.run.predictions("test")
-        known = predictions.known_age
-        if known.any():
-            said = metrics.decode(predictions, "median").values
-            found[cell.seed] = np.abs(predictions.age - said)[known]
-        else:
-            judged = predictions.on(OrdinalScale.from_dict(cell.run.report["test"]["scale"]))
-            found[cell.seed] = np.abs(metrics.decode(judged, "median").classes - judged.target).astype(float)
-    return found
+def _scores(cell: Cell) -> dict[str, NDArray[np.float64]]:
+    """Return what each test image adds to the headline figures, by the decoders that all losses share.
+
+    An error is NaN where the others know an age and this image has none.
+    """
+    predictions = cell.run.predictions("test")
+    judged = predictions.on(OrdinalScale.from_dict(cell.run.report["test"]["scale"]))
+    off_by = np.abs(metrics.decode(judged, "median").classes - judged.target).astype(np.float64)
+    known = predictions.known_age
+    errors = np.abs(predictions.age - metrics.decode(predictions, "median").values)
+    return {
+        "bin_accuracy": (metrics.decode(judged, "mode").classes == judged.target).astype(np.float64),
+        "off_by_one_accuracy": (off_by <= 1).astype(np.float64),
+        "mae": np.where(known, errors, np.nan) if known.any() else off_by,
+    }
+
+
+def _clusters(cells: list[Cell]) -> Any:
+    """Return who each test image shows, once every cell has been found to have the same test images."""
+    first, *others = [cell.run.predictions("test") for cell in cells]
+    for cell, other in zip(cells[1:], others, strict=True):
+        if not np.array_equal(first.ids, other.ids):
+            raise DataError(f"{cell.run.path}: its test images are not those of {cells[0].run.path}; start again")
+    return first.clusters
 
 
 def _compare_pairs(
-    losses: list[str], errors: Mapping[str, Mapping[int, Any]], cells: list[Cell], unit: str
+    losses: list[str], scores: Mapping[str, Mapping[int, Mapping[str, Any]]], cluster: Any, unit: str
 ) -> list[dict[str, Any]]:
     """Test each loss against the reference, or all pairs where there is no reference, Holm-corrected."""
-    names = (
-        [(a, REFERENCE) for a in losses if a != REFERENCE]
-        if REFERENCE in losses
-        else [(a, b) for index, a in enumerate(losses) for b in losses[index + 1 :]]
-    )
-    cluster = _clusters(cells[0].run.predictions("test"))
+    if REFERENCE in losses:
+        names = [(a, REFERENCE) for a in losses if a != REFERENCE]
+    else:
+        names = [(a, b) for index, a in enumerate(losses) for b in losses[index + 1 :]]
     tests = []
     for a, b in names:
-        seeds = sorted(errors[a].keys() & errors[b].keys())  # a seed counts where both have finished it
+        seeds = sorted(scores[a].keys() & scores[b].keys())  # a seed counts where both have finished it
         if seeds:
-            stacked = [np.stack([errors[loss][seed] for seed in seeds]) for loss in (a, b)]
-            tests.append((a, b, paired_bootstrap(stacked[0], stacked[1], cluster), stacked))
+            errors = [np.stack([scores[loss][seed]["mae"] for seed in seeds]) for loss in (a, b)]
+            known = np.isfinite(errors[0]).all(axis=0)
+            errors = [each[:, known] for each in errors]
+            test = paired_bootstrap(errors[0], errors[1], cluster if cluster is None else cluster[known])
+            tests.append((a, b, test, errors))
     corrected = holm([test.p_value for _, _, test, _ in tests]).tolist() if tests else []
     pairs = []
-    for (a, b, test, stacked), p_value in zip(tests, corrected, strict=True):
-        seeds_test = wilcoxon_over_seeds(*[errors_of.mean(axis=1) for errors_of in stacked]) if test.seeds > 1 else None
+    for (a, b, test, errors), p_value in zip(tests, corrected, strict=True):
+        over_seeds = wilcoxon_over_seeds(*[each.mean(axis=1) for each in errors]) if test.seeds > 1 else None
         pairs.append(
             {
                 "a": a,
                 "b": b,
                 **dataclasses.asdict(test),
                 "p_holm": float(p_value),
-                "over_seeds": dataclasses.asdict(seeds_test) if seeds_test else None,
+                "over_seeds": dataclasses.asdict(over_seeds) if over_seeds else None,
                 "verdict": verdict(test, a, b, unit=unit, p_value=float(p_value) if len(tests) > 1 else None),
             }
         )
     return pairs
-
-
-def _clusters(predictions: Predictions) -> Any:
-    clusters, known = predictions.clusters, predictions.known_age
-    return clusters if clusters is None or not known.any() else clusters[known]
 
 
 def _write_summary(path: Path, report: Mapping[str, Any]) -> None:

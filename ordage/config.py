@@ -77,9 +77,7 @@ class TrainingConfig:
     )
 
     epochs: int = option(30, "Passes over the training part.", panel="Training", minimum=1)
-    batch_size: int = option(
-        64, "Images in a step, over all processes.", panel="Training", flags=("--batch-size", "-b"), minimum=1
-    )
+    batch_size: int = option(64, "Images in a step.", panel="Training", flags=("--batch-size", "-b"), minimum=1)
     lr: float | None = option(
         None, "Peak learning rate; 2e-3 from scratch, 3e-4 with pretrained weights.", panel="Training", minimum=0
     )
@@ -102,8 +100,10 @@ class TrainingConfig:
     )
     compile: bool = option(False, "Compile the model with torch.compile.", panel="Machine", flags=("--compile",))
     deterministic: bool = option(
-        False, "Only algorithms that repeat bit for bit, also on a GPU.", panel="Machine", flags=("--deterministic",)
+        False, "Prefer algorithms that repeat bit for bit, also on a GPU.", panel="Machine", flags=("--deterministic",)
     )
+
+    __pydantic_config__ = {"coerce_numbers_to_str": True}  # noqa: RUF012 - pydantic's name; YAML reads `bins: 10` as 10
 
     @classmethod
     def field(cls, name: str) -> dataclasses.Field[Any]:
@@ -125,10 +125,8 @@ class TrainingConfig:
         """
         import pydantic
 
-        for name, value in options.items():
-            minimum = cls.field(name).metadata["minimum"]
-            if minimum is not None and isinstance(value, (int, float)) and value < minimum:
-                raise UsageError(f"Expected {name} to be at least {minimum:g}, but got {value:g}")
+        for name in options:
+            cls.field(name)
         try:
             config: Self = pydantic.TypeAdapter(cls).validate_python(dict(options))
         except pydantic.ValidationError as error:
@@ -136,6 +134,10 @@ class TrainingConfig:
             name = str(first["loc"][0]) if first["loc"] else "option"
             message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             raise UsageError(f"Expected {name} to be {message}, but got {first['input']!r}") from None
+        for declared in dataclasses.fields(config):
+            minimum, value = declared.metadata["minimum"], getattr(config, declared.name)
+            if minimum is not None and isinstance(value, (int, float)) and not value >= minimum:
+                raise UsageError(f"Expected {declared.name} to be at least {minimum:g}, but got {value:g}")
         return config
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ordage.eval import ConstantBaselines, Evaluation, OrdinalScale, evaluate
 
@@ -15,7 +16,7 @@ from .data.layouts import read
 from .errors import UsageError
 from .progress import Reporter
 from .runs import Run
-from .workspace import agree, choose_directory, file_name, fresh_directory, merge_options
+from .workspace import agree, choose_directory, claim_directory, merge_options
 
 __all__ = ["evaluation_of", "fit"]
 
@@ -61,27 +62,41 @@ def fit(
     manifest = read(asked)
     from .cell import prepare_run, run_cell  # here, because torch takes seconds, and a wrong path is told before
 
-    prepared, resolved = prepare_run(asked, manifest, [asked.loss], reporter)
-    run = Run(path or fresh_directory(Path(out), f"{prepared.plan.model}_{file_name(asked.loss)}"))
+    prepared, resolved = prepare_run(asked, manifest, [asked.loss], reporter, check_weights=not goes_on)
+    what = f"{prepared.plan.model}_{asked.loss}_seed{asked.seed}"
+    run = Run(claim_directory(Path(out), path, what, overwrite=overwrite))
     run_cell(resolved, prepared, run, reporter)
     return run
 
 
 def evaluation_of(run: Run, *, part: str = "test", bins: str | None = None) -> Evaluation:
-    """Evaluate a run's saved predictions, on other bins where asked."""
+    """Evaluate a run's saved predictions, on other bins where asked, beside the constants of its training part.
+
+    Args:
+        run: a finished run.
+        part: ``test`` or ``val``.
+        bins: such as ``0-17,18+``, or a width such as ``10``; those of the run without.
+
+    Raises:
+        UsageError: no such part, or bins that do not fit the classes of the run.
+    """
+    if part not in ("val", "test"):
+        raise UsageError(f"--part {part}: expected test or val")
     predictions = run.predictions(part)
     report = run.report
-    saved = OrdinalScale.from_dict(report[part]["scale"])
-    if bins is not None:
-        try:
-            return evaluate(predictions, bins=OrdinalScale.parse(bins))
-        except ValueError as error:
-            raise UsageError(f"--bins {bins}: {error}") from None
-    constants = report[part]["baselines"]
-    baselines = ConstantBaselines(
-        saved,
-        saved.labels.index(constants["majority_bin"]),
-        saved.labels.index(constants["median_bin"]),
-        math.nan if constants["median_age"] is None else constants["median_age"],
-    )
-    return evaluate(predictions, bins=saved, baselines=baselines)
+    try:
+        if bins is None:
+            scale = OrdinalScale.from_dict(report[part]["scale"])
+        elif bins.isdigit():
+            scale = OrdinalScale.equal_width(int(bins), predictions.scale.lows[-1])
+        else:
+            scale = OrdinalScale.parse(bins)
+        labels = report["data"]["train_labels"]
+        if "ages" in labels:
+            constants = ConstantBaselines.fit(scale, age=np.repeat(labels["ages"], labels["counts"]))
+        else:
+            classes = np.repeat(labels["classes"], labels["counts"]).astype(np.int64)
+            constants = ConstantBaselines.fit(scale, target=predictions.scale.mapping_to(scale)[classes])
+        return evaluate(predictions, bins=scale, baselines=constants)
+    except ValueError as error:
+        raise UsageError(f"--bins {bins}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small")
 DEFAULT_SIZE = 64  # pixels, for image files and a net without a size of its own
 LARGEST_DEFAULT = 128  # pixels, for a pretrained backbone: its own 224 costs three times as much
 FORMAT = 1
+GIVEN = ("class_values", "class_weights", "ignore_index", "reduction")  # options of every loss that training sets
 
 
 @dataclass(frozen=True)
@@ -65,30 +67,40 @@ def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> P
     name, reason = config.model, "as asked"
     if name == "auto":
         name, reason = "ordage_tiny", "small and quick; name a timm backbone by --model for more"
-    if not timm.is_model(name.split(".")[0]):
+    cfg = _known_cfg(name)
+    if cfg is None:
         known = [*OWN_NETS, *timm.list_models()]
         raise UsageError(
             f"--model {name}: timm {timm.__version__} has no such model{did_you_mean(name, known)}; "
-            "`ordage models` is every name of timm.list_models() and " + ", ".join(OWN_NETS)
+            "any name of timm.list_models(pretrained=True) will do, and " + ", ".join(OWN_NETS)
         )
-    cfg = timm.get_pretrained_cfg(name)
     own = name in OWN_NETS
     if config.img_size is not None:
         size = config.img_size
     elif native is not None:
         size = min(max(native[:2]), LARGEST_DEFAULT)
-    elif own or cfg is None:
+    elif own:
         size = DEFAULT_SIZE
     else:
         size = cfg.input_size[-1] if cfg.fixed_input_size else min(cfg.input_size[-1], LARGEST_DEFAULT)
     chans = config.in_chans or (native[2] if native is not None else 3)
-    data = resolve_model_data_config(None, pretrained_cfg=cfg.to_dict() if cfg else {})
+    data = resolve_model_data_config(None, pretrained_cfg=cfg.to_dict())
     mean, std = data["mean"], data["std"]
     if chans == 1:
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     has_weights = config.weights is not None or (config.pretrained and not own and timm.is_model_pretrained(name))
     spec = ImageSpec(size, chans, config.fit, data["interpolation"], tuple(mean), tuple(std))
     return Plan(name, spec, has_weights, reason)
+
+
+def _known_cfg(name: str) -> Any:
+    """Return timm's description of a model, ``None`` for a name, or a tag behind the dot, that it does not have."""
+    if not timm.is_model(name.split(".")[0]):
+        return None
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        return None
 
 
 class OrdinalModel(nn.Module):
@@ -134,11 +146,21 @@ def parse_loss(spec: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--loss {spec}: expected {name}:option=value, but got {pair!r}")
-        options[key] = yaml.safe_load(value)
+        if key in GIVEN:
+            raise UsageError(f"--loss {spec}: {key} is decided by the data and the training, not by hand")
+        options[key] = _read_value(value)
     if name not in losses.available():
         known = ", ".join(losses.available())
         raise UsageError(f"--loss {name}: expected one of {known}{did_you_mean(name, losses.available())}")
     return name, options
+
+
+def _read_value(text: str) -> Any:
+    """Read a number, a list, true or false; YAML 1.1 alone takes ``1e-3`` for text."""
+    try:
+        return int(text) if text.lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def make_loss(spec: str, classes: OrdinalScale, class_weights: Tensor | None = None) -> OrdinalLoss:
@@ -187,6 +209,7 @@ def _create_backbone(plan: Plan, weights: str | None) -> nn.Module:
             raise UsageError(
                 f"--model {plan.model} at {plan.spec.size} pixels: {' '.join(str(error).split())}"
             ) from error
+        _create_backbone(dataclasses.replace(plan, pretrained=False), None)  # raises where the weights are not to blame
         raise MissingError(
             f"the pretrained weights of {plan.model} cannot be downloaded ({type(error).__name__}); give a file "
             "by --weights FILE, or start from random weights by --no-pretrained"
@@ -197,13 +220,30 @@ def _create_backbone(plan: Plan, weights: str | None) -> nn.Module:
 
 def _create_from_file(plan: Plan, path: Path, options: dict[str, Any]) -> nn.Module:
     state = read_state_dict(path)
+
+    def create() -> nn.Module:
+        # timm's own way in: it renames, adapts the first convolution to the channels, leaves the classifier out.
+        return timm.create_model(
+            plan.model, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)}, **options
+        )
+
     try:
-        # timm's own way in: it adapts the first convolution to the channels and leaves the classifier out.
-        return timm.create_model(plan.model, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options)
+        backbone = create()
+        # timm does not complain of what the file lacks. What two random starts leave different was not in it.
+        with torch.random.fork_rng():
+            torch.manual_seed(torch.initial_seed() + 1)
+            other = create().state_dict()
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())
         reason = reason if len(reason) < 200 else reason[:200] + "…"
         raise DataError(f"--weights {path}: does not fit {plan.model}: {reason}") from None
+    lacking = [name for name, value in backbone.state_dict().items() if not torch.equal(value, other[name])]
+    if lacking:
+        raise DataError(
+            f"--weights {path}: does not fit {plan.model}: {len(lacking)} of its tensors are not in the file, "
+            f"the first: {lacking[0]}"
+        )
+    return backbone
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -216,8 +256,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise DataError(f"--weights {path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            state: Any = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises whatever the bytes lead it to
         raise DataError(
             f"--weights {path}: neither safetensors nor a plain state dict ({type(error).__name__}); "
@@ -229,7 +270,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"--weights {path}: expected a state dict of tensors")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    own = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+    return own or state  # a checkpoint of ordage has the backbone beside the head
 
 
 def save_model(

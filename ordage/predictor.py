@@ -85,8 +85,8 @@ class Predictor:
         """Predict.
 
         Args:
-            images: a path, a PIL image, a uint8 array ``(H, W)`` or ``(H, W, C)``, or several of them: any iterable, or
-                an array or tensor ``(N, H, W, C)``.
+            images: a path, a PIL image, a uint8 array or tensor ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)``, or several
+                of them: any iterable, or one array or tensor with a leading dimension.
 
         Raises:
             DataError: an image cannot be read.
@@ -107,8 +107,8 @@ class Predictor:
                 raise DataError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
         if isinstance(image, Image.Image):
             return self.spec.prepare(image)
-        array = np.asarray(image)
-        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        array = _channels_last(_as_array(image))
+        if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
             raise DataError(f"expected a uint8 image (H, W) or (H, W, C), but got {array.dtype} {array.shape}")
         return self.spec.prepare(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array))
 
@@ -134,12 +134,22 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device | None = No
     return Predictor(load_model(folder), device)
 
 
+def _as_array(image: Any) -> NDArray[Any]:
+    return image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+
+
+def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
+    """Return ``(C, H, W)`` as ``(H, W, C)`` where only the first axis can be the channels."""
+    first = array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[-1] not in (1, 3, 4)
+    return np.moveaxis(array, 0, -1) if first else array
+
+
 def _each(images: Any) -> Iterable[Any]:
     if isinstance(images, (str, os.PathLike, Image.Image)):
         return [images]
     if isinstance(images, (np.ndarray, Tensor)):
-        images = np.asarray(images)
-        single = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
+        images = _as_array(images)
+        single = images.ndim == 2 or (images.ndim == 3 and _channels_last(images).shape[-1] in (1, 3, 4))
         return images[None] if single else images
     return images
 

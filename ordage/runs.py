@@ -53,7 +53,6 @@ class Run:
 
     def start(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
         """Write what the run is asked to do and where it runs."""
-        self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "command.txt").write_text(shlex.join(sys.argv) + "\n", encoding="utf-8")
         write_json(self.path / "environment.json", environment)
         write_config(self.path, config.to_dict())
@@ -125,7 +124,10 @@ class Run:
         file = self.path / f"predictions_{part}.npz"
         if not file.exists():
             raise DataError(f"{file}: not there; is the run finished?")
-        return Predictions.load(file)
+        try:
+            return Predictions.load(file)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file}: {' '.join(str(error).split())}") from None
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``, which also marks the run as finished."""
@@ -150,7 +152,7 @@ def write_config(folder: Path, options: Mapping[str, Any]) -> None:
     part.replace(folder / CONFIG)
 
 
-def describe_environment(device: str) -> dict[str, Any]:
+def describe_environment(device: Any) -> dict[str, Any]:
     """Return versions and machine, for ``environment.json``."""
     import torch
 
@@ -165,13 +167,13 @@ def describe_environment(device: str) -> dict[str, Any]:
         "numpy",
         "scipy",
     )
-    accelerator = torch.cuda.get_device_name() if device.startswith("cuda") else None
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version(name) for name in packages},
-        "device": device,
+        "device": str(device),
         "accelerator": accelerator,
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -62,7 +62,8 @@ def print_comparison(comparison: Comparison) -> None:
     console = _console()
     rows = [(row["loss"], row, row["seeds"]) for row in report["losses"]]
     seeds = max(len(row["seeds"]) for row in report["losses"])
-    title = f"{_counts(report['test'])}, mean of {seeds} seed{'s' if seeds > 1 else ''} ± their standard deviation"
+    mean = f"mean of {seeds} seed{'s' if seeds > 1 else ''} ± their standard deviation"
+    title = f"{_counts(report['test'])} over images, {mean}"
     console.print(_headline_table(rows, report["baselines"], report["error_unit"], title))
     console.print(_paper_line(report["losses"]), soft_wrap=True)
     for text in report["verdicts"]:
@@ -84,14 +85,21 @@ def print_evaluation(evaluation: Evaluation, *, title: str) -> None:
         _headline_table([(name, content["headline"], None)], content["baselines"], content["error_unit"], title)
     )
     table = Table(box=box.SIMPLE_HEAD, title="the same under each rule of decoding", title_justify="left")
-    for column in ("decoder", "bin accuracy", "off by one", f"MAE ({content['error_unit']})", "MAE (bins)", "RMSE"):
+    for column in (
+        "decoder",
+        "bin accuracy (%)",
+        "off by one (%)",
+        f"MAE ({content['error_unit']})",
+        "MAE (bins)",
+        "RMSE",
+    ):
         table.add_column(column, justify="left" if column == "decoder" else "right")
     for label, row in content["decoders"].items():
         shown = f"{label} ({row['decoder']})" if label == "paper" else label
         table.add_row(
             shown,
-            _share(row["bin_accuracy"]),
-            _share(row["off_by_one_accuracy"]),
+            _percent(row["bin_accuracy"]),
+            _percent(row["off_by_one_accuracy"]),
             _number(row["mae"]),
             _number(row["mae_bins"]),
             _number(row["rmse"]),
@@ -129,8 +137,8 @@ def _headline_table(
 ) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("loss", no_wrap=True)
-    for column in ("bin accuracy", "off by one", f"MAE ({unit})"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("bin accuracy (%)", "off by one (%)", f"MAE ({unit})"):
+        table.add_column(column, justify="right")
     for name, figures, seeds in rows:
         several = figures if seeds and len(seeds) > 1 else None
         table.add_row(
@@ -144,8 +152,8 @@ def _headline_table(
         table.add_section()
         table.add_row(
             f"always {baselines['majority_bin']} (majority bin)",
-            _share(baselines["majority_bin_accuracy"]),
-            _share(baselines["majority_bin_off_by_one_accuracy"]),
+            _percent(baselines["majority_bin_accuracy"]),
+            _percent(baselines["majority_bin_off_by_one_accuracy"]),
             MISSING,
         )
         if baselines["median_age"] is not None:
@@ -191,7 +199,7 @@ def _paper_line(rows: list[dict[str, Any]]) -> str:
 
 
 def _with_interval(figure: dict[str, Any], *, share: bool, spread: bool) -> str:
-    show = _share if share else _number
+    show = _percent if share else _number
     if figure["value"] is None:
         return MISSING
     text = f"{show(figure['value'])} [{show(figure['low'])}, {show(figure['high'])}]"
@@ -199,7 +207,11 @@ def _with_interval(figure: dict[str, Any], *, share: bool, spread: bool) -> str:
 
 
 def _share(value: float | None) -> str:
-    return MISSING if value is None else f"{100 * value:.1f} %"
+    return MISSING if value is None else f"{_percent(value)} %"
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f}"
 
 
 def _number(value: float | None, decimals: int = 2) -> str:

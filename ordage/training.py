@@ -1,7 +1,7 @@
 """The training loop: one file, read from top to bottom.
 
 Everything random is a function of the seed and the position: the order of an epoch of ``(seed, epoch)``, augmentation
-and dropout of ``(seed, step, process)``. So a run that is stopped at any moment and resumed ends with the same weights
+and dropout of ``(seed, step)``. So a run that is stopped at any moment and resumed ends with the same weights
 as one that was not, bit for bit on a CPU, and no generator's state needs saving.
 """
 
@@ -37,12 +37,12 @@ from .transforms import AUGMENTATIONS
 if TYPE_CHECKING:
     from ordage.losses import OrdinalLoss
 
-    from .config import RunConfig
+    from .config import RunConfig, TrainingConfig
     from .data.dataset import Dataset
     from .progress import Reporter
     from .runs import Run
 
-__all__ = ["make_accelerator", "predict_log_probs", "train"]
+__all__ = ["check_optimizer", "make_accelerator", "open_options", "predict_part", "train"]
 
 EVALUATION_BATCH = 256
 LR_FROM_SCRATCH = 2e-3
@@ -75,33 +75,73 @@ class TrainingResult:
     peak_memory: int | None
 
 
-def make_accelerator(config: Any) -> Accelerator:
+def make_accelerator(config: TrainingConfig) -> Accelerator:
     """Choose device and precision: bf16 or else fp16 on CUDA, float32 elsewhere.
 
     Raises:
+        UsageError: no such device or precision.
         MissingError: the device asked for is not there.
     """
-    device = torch.device(config.device) if config.device else None
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device is not None and not available.get(device.type, False):
-        have = ", ".join(name for name, there in available.items() if there)
-        raise MissingError(f"--device {config.device}: not available here; this machine has {have}")
-    if device is not None and device.type == "cuda":
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("several processes are not supported yet; start one, and name its device by --device")
+    device = _device(config.device)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when CUDA starts
+    precision = _precision(config, device)
+    if device.type == "cuda":
         torch.cuda.set_device(device)
-    on_cpu = device is not None and device.type == "cpu"
-    on_cuda = available["cuda"] and not on_cpu
-    precision = config.precision
-    if precision is None:
-        precision = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_cuda else "fp32"
-    if precision == "fp16" and not on_cuda:
-        raise UsageError("--precision fp16: needs a CUDA device; use bf16 or fp32")
-    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(device)
         torch.set_float32_matmul_precision("high")  # TF32 where a matrix product is still in float32
         torch.backends.cudnn.benchmark = not config.deterministic
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     # accelerate keeps one state for the life of a process; a second run may want another device or precision.
-    AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu")
+    if device.type == "cuda":
+        accelerator.state.device = device  # with its index: a helper thread has a current device of its own
+    return accelerator
+
+
+def _device(name: str | None) -> torch.device:
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    have = ", ".join(kind for kind, count in counts.items() if count)
+    if name is None:
+        name = next((kind for kind in ("cuda", "mps") if counts[kind]), "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: expected cpu, cuda, cuda:1, mps; this machine has {have}") from None
+    if (device.index or 0) >= counts.get(device.type, 0):
+        raise MissingError(f"--device {name}: not available here; this machine has {have}")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def _precision(config: TrainingConfig, device: torch.device) -> str:
+    if config.precision == "fp16" and device.type != "cuda":
+        raise UsageError("--precision fp16: needs a CUDA device; use bf16 or fp32")
+    if config.precision is not None:
+        return config.precision
+    if device.type != "cuda":
+        return "fp32"
+    # Older devices emulate bf16, which is slower than their own fp16.
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def open_options(config: TrainingConfig, plan: Plan, device: torch.device) -> dict[str, Any]:
+    """Return values for the options that are left open, as model and device suggest them."""
+    return {
+        "precision": _precision(config, device),
+        "augment": config.augment or ("full" if device.type == "cuda" else "light"),
+        "lr": (LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH) if config.lr is None else config.lr,
+        "freeze": int(plan.pretrained and config.epochs > 1) if config.freeze is None else config.freeze,
+    }
+
+
+def check_optimizer(name: str) -> None:
+    """Raise `UsageError` for an optimiser that timm does not have, or that needs second derivatives."""
+    known = [known for known in timm.optim.list_optimizers() if known != "adahessian"]
+    if name.lower() not in known:
+        raise UsageError(f"--opt {name}: no such optimiser of timm{did_you_mean(name, known)}")
 
 
 def train(
@@ -113,7 +153,7 @@ def train(
         Interrupted: on SIGINT or SIGTERM, after the state is saved.
         NonFiniteError: the loss became infinite or NaN; the state before that epoch stays.
     """
-    device, world, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
+    device = accelerator.device
     train_rows, val_rows = dataset.index("train"), dataset.index("val")
     batches = Batches(dataset.images, dataset.row[train_rows], dataset.target[train_rows], device)
     val_batches = Batches(dataset.images, dataset.row[val_rows], dataset.target[val_rows], device)
@@ -122,8 +162,6 @@ def train(
         raise DataError(
             f"{dataset.manifest.source}: {len(batches)} images to train on; batch statistics need 2 or more"
         )
-    if batch_size % world:
-        raise UsageError(f"--batch-size {batch_size}: expected a multiple of the {world} processes")
     steps = len(batches) // batch_size  # the rest of a permutation waits for the next epoch: all batches are alike
 
     torch.manual_seed(config.seed)
@@ -135,11 +173,12 @@ def train(
     weights = config.weights if saved is None else None
     model = build_model(start, criterion, weights, prior=_class_shares(dataset, class_weights))
     model = model.to(memory_format=torch.channels_last).to(device)
-    optimizer = _make_optimizer(model, config, plan)
-    warmup = int(min(config.warmup_epochs, config.epochs) * steps)
+    optimizer = _make_optimizer(model, config)
+    total_steps = config.epochs * steps
+    warmup = min(int(config.warmup_epochs * steps), total_steps // 5)  # a short run must still reach its cosine
     scheduler = timm.scheduler.CosineLRScheduler(
         optimizer,
-        t_initial=max(1, config.epochs * steps - warmup),  # counted from the end of the warm-up
+        t_initial=total_steps - warmup + 1,  # counted from the end of the warm-up, and never quite zero
         warmup_t=warmup,
         warmup_lr_init=0.0,
         warmup_prefix=True,
@@ -150,7 +189,7 @@ def train(
     if config.compile:
         model.compile()
     model, optimizer = accelerator.prepare(model, optimizer)
-    augment = AUGMENTATIONS[config.augment or ("full" if device.type == "cuda" else "light")]
+    augment = AUGMENTATIONS[config.augment or "none"]
     # Losses differ in scale a hundredfold (K = 101 at zero logits: softmax 4.6, CORAL 69, CORN 0.69). Gradients are
     # brought to the scale of softmax, so that one learning rate means the same to each under any optimiser.
     loss_scale = _loss_scale(criterion)
@@ -161,13 +200,12 @@ def train(
     if saved is not None:
         _restore(saved, state, raw_model, optimizer, average, accelerator)
         reporter.note(f"resuming at epoch {state.epoch + 1}, step {state.step + 1} of {steps}")
-    frozen = (int(plan.pretrained) if config.freeze is None else config.freeze) if config.epochs > 1 else 0
+    frozen = config.freeze or 0
 
     def save() -> None:
-        if accelerator.is_main_process:
-            run.save_state(_snapshot(state, raw_model, optimizer, average, accelerator))
+        run.save_state(_snapshot(state, raw_model, optimizer, average, accelerator))
 
-    with _interrupts() as interrupted, reporter.bar("training", config.epochs * steps) as bar:
+    with _interrupts() as interrupted, reporter.bar("training", total_steps) as bar:
         bar.advance(state.epoch * steps + state.step)
         while state.epoch < config.epochs and not _out_of_patience(state, config.patience):
             sampler.manual_seed(_mix(config.seed, state.epoch))
@@ -176,15 +214,15 @@ def train(
             if state.epoch < frozen:
                 raw_model.backbone.eval()
             order = torch.randperm(len(batches), generator=sampler)[: steps * batch_size].view(steps, batch_size)
-            order = order[state.step :, rank::world].reshape(-1)
+            order = order[state.step :].reshape(-1)
             total = torch.tensor(state.loss_sum, device=device)
             begun = last_save = time.perf_counter()
             updates = state.epoch * steps + state.step
 
-            for batch in batches.take(order, batch_size // world):
-                scheduler.step_update(updates)
-                torch.manual_seed(_mix(config.seed, updates, rank, 1))
-                noise.manual_seed(_mix(config.seed, updates, rank, 2))
+            for batch in batches.take(order, batch_size):
+                scheduler.step_update(updates if updates >= warmup else updates + 1)  # no step at a rate of zero
+                torch.manual_seed(_mix(config.seed, updates, 1))
+                noise.manual_seed(_mix(config.seed, updates, 2))
                 pixels = augment(batch.source, batch.index, noise)
                 loss = criterion(model(pixels), batch.target)
                 accelerator.backward(loss * loss_scale)
@@ -197,7 +235,7 @@ def train(
                 updates += 1
                 bar.advance()
                 if interrupted.is_set() or time.perf_counter() - last_save > STATE_EVERY:
-                    state.loss_sum = _finite(float(total), state, config, plan)
+                    state.loss_sum = _finite(float(total), state, config)
                     state.seconds += time.perf_counter() - begun
                     begun = last_save = time.perf_counter()
                     save()
@@ -206,7 +244,7 @@ def train(
                             f"interrupted in epoch {state.epoch + 1}; {run.path} has the state; --resume goes on"
                         )
 
-            train_loss = _finite(float(total), state, config, plan) / steps
+            train_loss = _finite(float(total), state, config) / steps
             state.seconds += time.perf_counter() - begun
             judged = average.module if average is not None else raw_model
             figures = _validate(judged, criterion, val_batches, dataset, accelerator)
@@ -222,11 +260,9 @@ def train(
             )
             if figures["val_mae"] < state.best:
                 state.best, state.best_epoch = figures["val_mae"], state.epoch
-                if accelerator.is_main_process:
-                    save_model(run.best, judged, plan, config.loss, dataset.classes, dataset.bins)
+                save_model(run.best, judged, plan, config.loss, dataset.classes, dataset.bins)
             state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
-            if accelerator.is_main_process:
-                run.write_metrics(state.rows)
+            run.write_metrics(state.rows)
             save()
             bar.describe(_line(state.rows[-1]))
             reporter.epoch(f"epoch {state.epoch}/{config.epochs}: {_line(state.rows[-1])}")
@@ -249,25 +285,15 @@ def train(
 def predict_log_probs(
     model: nn.Module, criterion: OrdinalLoss, batches: Batches, accelerator: Accelerator
 ) -> tuple[Tensor, Tensor]:
-    """Return class log-probabilities ``(n, K)`` and rank violations ``(n,)`` of all samples in order, on the CPU.
-
-    With several processes each takes every ``world``-th sample; none is counted twice.
-    """
-    world, rank, count = accelerator.num_processes, accelerator.process_index, len(batches)
+    """Return class log-probabilities ``(n, K)`` and rank violations ``(n,)`` of all samples in order, on the CPU."""
     model.eval()
-    # Padded to equal lengths, because gathering needs them; the padding comes last and is cut off.
-    own = (torch.arange(math.ceil(count / world)) * world + rank).clamp_(max=count - 1)
     found = []
-    for batch in batches.take(own, EVALUATION_BATCH):
+    for batch in batches.take(torch.arange(len(batches)), EVALUATION_BATCH):
         with accelerator.autocast():
             logits = model(batch.source[batch.index].permute(0, 3, 1, 2)).float()
         found.append((criterion.log_probs(logits), criterion.violations(logits)))
-
-    def joined(parts: list[Tensor]) -> Tensor:
-        gathered = accelerator.gather(torch.cat(parts))
-        return gathered.unflatten(0, (world, len(own))).transpose(0, 1).flatten(0, 1)[:count].cpu()
-
-    return joined([log_probs for log_probs, _ in found]), joined([violations for _, violations in found])
+    log_probs, violations = zip(*found, strict=True)
+    return torch.cat(log_probs).cpu(), torch.cat(violations).cpu()
 
 
 def predictions_of(
@@ -323,17 +349,8 @@ def _validate(
     }
 
 
-def _lr(config: RunConfig, plan: Plan) -> float:
-    if config.lr is not None:
-        return config.lr
-    return LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH
-
-
-def _make_optimizer(model: OrdinalModel, config: RunConfig, plan: Plan) -> torch.optim.Optimizer:
+def _make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimizer:
     """Make timm's optimiser: no decay on norms and biases, lower rates towards the input where layer decay is on."""
-    known = timm.optim.list_optimizers()
-    if config.opt.lower() not in known:
-        raise UsageError(f"--opt {config.opt}: timm has no such optimiser{did_you_mean(config.opt, known)}")
     if config.layer_decay is not None:
         groups = timm.optim.param_groups_layer_decay(
             model.backbone, config.weight_decay, layer_decay=config.layer_decay
@@ -341,7 +358,7 @@ def _make_optimizer(model: OrdinalModel, config: RunConfig, plan: Plan) -> torch
         groups += timm.optim.param_groups_weight_decay(model.head, config.weight_decay)
     else:
         groups = timm.optim.param_groups_weight_decay(model, config.weight_decay)
-    return timm.optim.create_optimizer_v2(groups, opt=config.opt, lr=_lr(config, plan))
+    return timm.optim.create_optimizer_v2(groups, opt=config.opt, lr=config.lr)
 
 
 def _class_weights(kind: str | None, dataset: Dataset) -> Tensor | None:
@@ -389,10 +406,10 @@ def _mix(*numbers: int) -> int:
     return value >> 1
 
 
-def _finite(loss_sum: float, state: _State, config: RunConfig, plan: Plan) -> float:
+def _finite(loss_sum: float, state: _State, config: RunConfig) -> float:
     if not math.isfinite(loss_sum):
         raise NonFiniteError(
-            f"the loss became {loss_sum} in epoch {state.epoch + 1}; lower --lr (it is {_lr(config, plan):g}); "
+            f"the loss became {loss_sum} in epoch {state.epoch + 1}; lower --lr (it is {config.lr:g}); "
             "the state before that is kept"
         )
     return loss_sum

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .config import TrainingConfig, read_yaml
-from .errors import UsageError
+from .errors import OrdageError, UsageError
 from .runs import CONFIG, REPORT
 
-__all__ = ["agree", "choose_directory", "file_name", "fresh_directory", "merge_options"]
+__all__ = ["agree", "choose_directory", "claim_directory", "file_name", "merge_options"]
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -59,11 +61,31 @@ def agree(saved: C, asked: C, given: Mapping[str, Any]) -> C:
     return saved
 
 
-def fresh_directory(out: Path, what: str) -> Path:
-    """Return a directory name from the time and ``what`` that is not taken."""
-    stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
-    names = (f"{stamp}_{what}{f'_{count}' if count else ''}" for count in range(1000))
-    return next(out / name for name in names if not (out / name).exists())
+def claim_directory(out: Path, path: Path | None, what: str, *, overwrite: bool) -> Path:
+    """Make the directory once everything is known to be in order, and return it.
+
+    Args:
+        out: the folder of all runs.
+        path: the directory that `choose_directory` returned; without one it is named by the time and ``what``.
+        what: a short description.
+        overwrite: delete what ``path`` holds, which `choose_directory` has found to be ordage's own.
+    """
+    try:
+        if path is not None:
+            if overwrite and path.exists():
+                shutil.rmtree(path)
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+        out.mkdir(parents=True, exist_ok=True)
+        stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+        for count in itertools.count():
+            path = out / f"{stamp}_{file_name(what)}{f'_{count}' if count else ''}"
+            with suppress(FileExistsError):  # another run that was started in the same second
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror or error}") from None
+    raise AssertionError("unreachable")
 
 
 def file_name(text: str) -> str:
@@ -72,7 +94,7 @@ def file_name(text: str) -> str:
 
 
 def _open_directory(path: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Make sure that ``path`` may be written to; return whether it holds earlier work to go on from.
+    """Make sure that ``path`` may be used; return whether it holds earlier work to go on from. Nothing is deleted yet.
 
     Raises:
         UsageError: it is not empty and neither ``resume`` nor ``overwrite`` says what to do, or ``overwrite`` would
@@ -85,7 +107,6 @@ def _open_directory(path: Path, *, resume: bool, overwrite: bool) -> bool:
     if overwrite:
         if not (path / CONFIG).exists():
             raise UsageError(f"{path}: --overwrite deletes only what ordage wrote, and it has no {CONFIG}")
-        shutil.rmtree(path)
         return False
     if not resume:
         raise UsageError(f"{path}: is not empty; go on with it by --resume, replace it by --overwrite, or name another")
@@ -106,7 +127,10 @@ def _find_resumable(out: Path, given: Mapping[str, Any], like: TrainingConfig) -
     """
     found = []
     for config in out.glob(f"*/{CONFIG}"):
-        saved = read_yaml(config)
+        try:
+            saved = read_yaml(config)
+        except OrdageError:  # somebody else's file
+            continue
         agrees = all(saved.get(name) == value for name, value in given.items() if value not in (None, "auto"))
         if saved.keys() == like.to_dict().keys() and agrees:
             found.append(config.parent)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +59,19 @@ def open_images(manifest: Manifest, spec: ImageSpec, reporter: Reporter) -> Imag
         return _from_arrays(manifest.images, spec)
     entry = cache_root() / _key(manifest, spec)
     if not (entry / "meta.json").exists():
+        _sweep()
         _build(entry, manifest, spec, reporter)
     index = np.load(entry / "index.npz", allow_pickle=False)
     # Copy-on-write rather than read-only: torch warns of arrays that it cannot write to, though nobody writes.
     images = np.load(entry / "images.npy", mmap_mode="c", allow_pickle=False)
     return ImageStore(images, index["digests"], index["errors"])
+
+
+def _sweep() -> None:
+    """Remove what a killed run left half built; a day is more than any build takes."""
+    for work in cache_root().glob(".building-*"):
+        if time.time() - work.stat().st_mtime > 86_400:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _from_arrays(arrays: NDArray[Any], spec: ImageSpec) -> ImageStore:
@@ -83,7 +92,9 @@ def _key(manifest: Manifest, spec: ImageSpec) -> str:
     for path in manifest.table["path"]:
         try:
             status = os.stat(path)
-            digest.update(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape"))
+            readable = os.access(path, os.R_OK)
+            about = f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}"
+            digest.update(about.encode("utf-8", "surrogateescape"))
         except OSError:
             digest.update(f"\0{path}\0missing".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -40,7 +40,7 @@ class Dataset:
         classes: the scale that the model learns, representative ages from the training part.
         bins: the scale that results are judged on.
         spec: how the images were prepared.
-        total: how many samples the source holds, rejected ones included.
+        digest: ``(N,)`` hash of each image's content.
     """
 
     manifest: Manifest
@@ -51,7 +51,7 @@ class Dataset:
     classes: OrdinalScale
     bins: OrdinalScale
     spec: ImageSpec
-    total: int
+    digest: NDArray[np.str_]
 
     def index(self, part: str) -> NDArray[np.int64]:
         """Return the positions of a part's samples."""
@@ -63,9 +63,31 @@ class Dataset:
         table = self.manifest.table
         return table["subject"].to_numpy(np.str_) if "subject" in table else None
 
+    def _train_labels(self) -> dict[str, list[float]]:
+        """Return the distinct ages of the training part, classes where ages are unknown, and their counts."""
+        train = self.index("train")
+        ages = self.manifest.ages[train]
+        known = bool(np.isfinite(ages).all())
+        values, counts = np.unique(ages if known else self.target[train], return_counts=True)
+        return {"ages" if known else "classes": values.tolist(), "counts": counts.tolist()}
+
     def write_splits(self, path: Path) -> None:
-        """Write ``splits.csv``, which ``--splits`` reads back."""
-        pd.DataFrame({"id": self.manifest.table["id"], "part": self.part}).to_csv(path, index=False)
+        """Write ``splits.csv``, which ``--splits`` reads back.
+
+        Raises:
+            DataError: there is one already, and it tells of other samples, parts, ages or pixels: what is resumed would
+                be tested on what it was trained on.
+        """
+        table = self.manifest.table
+        columns = {"id": table["id"], "part": self.part, "low": table["low"], "high": table["high"]}
+        content = pd.DataFrame({**columns, "digest": self.digest}).to_csv(index=False)
+        encoded = content.encode("utf-8", "surrogateescape")
+        if path.exists() and path.read_bytes() != encoded:
+            raise DataError(
+                f"{self.manifest.source}: its samples, ages or split have changed since {path} was written; "
+                "start again instead of resuming"
+            )
+        path.write_bytes(encoded)
 
     def summary(self) -> dict[str, object]:
         """Return what a report says about the data."""
@@ -78,6 +100,7 @@ class Dataset:
             "subjects": None if self.subject is None else len(np.unique(self.subject)),
             "classes": len(self.classes),
             "bins": self.bins.spec,
+            "train_labels": self._train_labels(),
             "notes": self.manifest.notes,
         }
 
@@ -99,9 +122,9 @@ def prepare(manifest: Manifest, spec: ImageSpec, config: TrainingConfig, reporte
     usable = store.errors == ""
     for index in np.flatnonzero(~usable):
         manifest.rejected.add(ids[index], store.errors[index])
-    for index in np.flatnonzero(usable & (target < 0)):
-        manifest.rejected.add(ids[index], f"its interval {_interval(manifest, int(index))} spans several of the bins")
-    usable &= target >= 0
+    for index in np.flatnonzero(usable & ((target < 0) | (strata < 0))):
+        manifest.rejected.add(ids[index], f"{_interval(manifest, int(index))} lies in none of the bins, or in several")
+    usable &= (target >= 0) & (strata >= 0)
     manifest.rejected.check(total, allowed=config.allow_rejected, source=manifest.source)
     if not usable.any():
         raise DataError(f"{manifest.source}: no sample is left")
@@ -115,6 +138,9 @@ def prepare(manifest: Manifest, spec: ImageSpec, config: TrainingConfig, reporte
     row = np.flatnonzero(part != "")
     if missing := [name for name in PARTS if name not in part]:
         raise DataError(f"{manifest.source}: {len(row)} samples leave no image for {' and '.join(missing)}")
+    alone = store.digests if subject is None else subject
+    if len(np.unique(alone[part == "test"])) < 2:
+        raise DataError(f"{manifest.source}: the test part shows one person or image; intervals need two or more")
     kept = manifest.keep_table(row)
     _report(manifest, kept, store.digests[row], total, reporter)
 
@@ -131,13 +157,13 @@ def prepare(manifest: Manifest, spec: ImageSpec, config: TrainingConfig, reporte
         classes=classes,
         bins=bins,
         spec=spec,
-        total=total,
+        digest=store.digests[row],
     )
 
 
 def _interval(manifest: Manifest, row: int) -> str:
     low, high = manifest.table["low"].iat[row], manifest.table["high"].iat[row]
-    return f"{low:g}+" if np.isinf(high) else f"{low:g}-{high:g}"
+    return f"{low:g}+" if np.isinf(high) else f"{low:g}" if low == high else f"{low:g}-{high:g}"
 
 
 def _parts(

@@ -52,7 +52,8 @@ class Rejections:
 
     def write(self, path: Path) -> None:
         """Write ``rejected.csv``."""
-        pd.DataFrame(self.rows, columns=["id", "reason"]).to_csv(path, index=False)
+        rows = pd.DataFrame(self.rows, columns=["id", "reason"])
+        rows.to_csv(path, index=False, errors="surrogateescape")  # a file name need not be text
 
 
 @dataclass
@@ -88,6 +89,12 @@ class Manifest:
         if self.table.empty:
             reason = f"; the first rejected: {': '.join(self.rejected.rows[0])}" if len(self.rejected) else ""
             raise DataError(f"{self.source}: no samples with an age in layout {self.layout!r}{reason}")
+        if "subject" in self.table:
+            blank = self.table["subject"].fillna("").str.strip() == ""
+            # An unknown person is one of their own: shown together, all unknown ones would count as one person.
+            self.table.loc[blank, "subject"] = "unknown:" + self.table.loc[blank, "id"]
+            if blank.all():
+                self.table = self.table.drop(columns="subject")
         if "part" in self.table and not set(self.table["part"]) <= set(PARTS):
             wrong = sorted(set(self.table["part"]) - set(PARTS))[0]
             raise DataError(f"{self.source}: expected parts {', '.join(PARTS)}, but got {wrong!r}")
@@ -126,10 +133,18 @@ def make_table(rows: list[dict[str, object]]) -> pd.DataFrame:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the image files anywhere under ``folder``, hidden files and folders left out, in sorted order."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+    """List the image files anywhere under ``folder``, hidden files and folders left out, in sorted order.
+
+    Links to folders are followed, each folder once.
+    """
+    found, visited = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         found += [
             Path(parent, name)
             for name in names

@@ -112,7 +112,7 @@ def read_splits(path: str, ids: pd.Series) -> NDArray[np.str_]:
         DataError: unreadable, columns missing, an unknown part, or no sample of ours in it.
     """
     try:
-        table = pd.read_csv(Path(path), dtype=str, keep_default_na=False)
+        table = pd.read_csv(Path(path), dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"--splits {path}: {' '.join(str(error).split())}") from None
     if not {"id", "part"} <= set(table.columns):

@@ -31,8 +31,10 @@ def choose_bins(manifest: Manifest, spec: str | None) -> OrdinalScale:
         UsageError: ``spec`` cannot be read.
     """
     if spec is None:
-        own = manifest.scale or _own_intervals(manifest)
-        return own or OrdinalScale.tens(_oldest(manifest))
+        if own := manifest.scale or _own_intervals(manifest):
+            return own
+        # Below eleven years tens would be one bin, which nothing can be judged on.
+        spec = OrdinalScale.tens(_oldest(manifest)).spec if _oldest(manifest) > 10 else "years"
     try:
         if spec == "years":
             return OrdinalScale.years(_youngest(manifest), _oldest(manifest))
@@ -60,7 +62,7 @@ def choose_classes(manifest: Manifest, bins: OrdinalScale, train_on: str | None)
 
 
 def class_of(manifest: Manifest, scale: OrdinalScale) -> NDArray[np.int64]:
-    """Return each sample's class ``(N,)``, or -1 for an interval that spans several classes."""
+    """Return each sample's class ``(N,)``, or -1 for an age outside all classes or an interval across several."""
     low, high = manifest.table["low"].to_numpy(np.float64), manifest.table["high"].to_numpy(np.float64)
     if manifest.scale is not None and manifest.scale is not scale:
         if len(manifest.scale) != len(scale):
@@ -69,8 +71,10 @@ def class_of(manifest: Manifest, scale: OrdinalScale) -> NDArray[np.int64]:
                 f"but got {len(scale)}"
             )
         return low.astype(np.int64)  # the data numbers its classes, the bins say what their intervals are
-    first, last = scale.class_of(low), scale.class_of(np.where(np.isinf(high), low, high))
+    end = np.where(np.isinf(high), low, high)
+    first, last = scale.class_of(low), scale.class_of(end)
     inside = (first == last) & (np.isfinite(high) | (first == len(scale) - 1))
+    inside &= scale.contains(low) & scale.contains(end)
     return np.where(inside, first, -1).astype(np.int64)
 
 

@@ -78,6 +78,39 @@ def test_a_directory_with_something_in_it_is_not_written_to(ordage, arrays, tmp_
     assert (tmp_path / "o/a/precious.txt").read_text() == "keep"
 
 
+def test_a_mistake_beside_overwrite_deletes_nothing(ordage, arrays, tmp_path):
+    ordage("fit", arrays, *QUICK, "--out", "o", "--name", "a")
+
+    for wrong in (("--loss", "corall"), ("--opt", "adamww"), ("--layout", "csv"), ("--weights", "nowhere")):
+        assert ordage("fit", arrays, *QUICK, "--out", "o", "--name", "a", "--overwrite", *wrong).returncode > 0
+
+    assert (tmp_path / "o/a/report.json").is_file()
+
+
+def test_a_resumed_run_refuses_data_that_has_changed(ordage, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for row in range(60):
+        pixels = generator.integers(0, 256, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{20 + row}_0_0_2017{row}.jpg")
+    ordage("fit", "data", *QUICK, "--img-size", "16", "--out", "o", "--name", "a")
+    (tmp_path / "o/a/report.json").unlink()  # as if it had been stopped before the end
+    (folder / "20_0_0_20170.jpg").unlink()
+
+    result = ordage("fit", "data", "--out", "o", "--name", "a", "--resume", "-q")
+
+    assert result.returncode == 3
+    assert "have changed since" in one_line(result)
+
+
+def test_without_a_command_the_help_is_shown(ordage):
+    result = ordage()
+
+    assert result.returncode == 0
+    assert "compare" in result.stdout
+
+
 def test_overwrite_starts_anew_and_resume_of_a_finished_run_prints_it(ordage, arrays):
     first = ordage("fit", arrays, *QUICK, "--out", "o", "--name", "a", "--json")
     refused = ordage("fit", arrays, *QUICK, "--out", "o", "--name", "a")
@@ -100,6 +133,7 @@ def test_evaluate_judges_a_run_on_other_bins(ordage, arrays):
 
     assert own["test"]["mae"] == other["test"]["mae"]
     assert other["scale"]["labels"] == ["0-17", "18+"]
+    assert other["baselines"]["median_age_mae"] == own["baselines"]["median_age_mae"]
     assert other["test"]["off_by_one_accuracy"] == 1.0
     assert "paper" in shown.stdout
 
@@ -159,6 +193,10 @@ def nowhere(folder):
         (None, ("--bins", "10-0"), 2, "--bins 10-0: Expected each class to end at or after its start"),
         (None, ("--bins", "0-10,5-20"), 2, "overlap"),
         (None, ("--opt", "adamww"), 2, "did you mean 'adamw'?"),
+        (None, ("--device", "gpu"), 2, "--device gpu: expected cpu, cuda"),
+        (None, ("--model", "resnet18.nobody"), 2, "--model resnet18.nobody"),
+        (None, ("--loss", "coral:reduction=none"), 2, "reduction is decided by"),
+        (None, ("--bins", "20-29,40-49"), 3, "lies in none of the bins"),
         (None, ("--train-on", "decades"), 2, "Expected train_on to be 'years' or 'bins', but got 'decades'"),
         (None, ("--epochs", "0"), 2, "Expected epochs to be at least 1, but got 0"),
         (None, ("--epochs", "many"), 2, "--epochs"),

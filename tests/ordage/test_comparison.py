@@ -1,4 +1,5 @@
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import pytest
 
 import ordage
 from ordage.comparison import Comparison
-from ordage.errors import DataError, UsageError
+from ordage.errors import DataError, NonFiniteError, UsageError
 from ordage.eval import metrics
+from ordage.losses import SoftmaxLoss, register, unregister
 
 SMALL = {"img_size": 24, "in_chans": 1, "model": "ordage_tiny", "device": "cpu", "verbosity": 0, "epochs": 2}
 
@@ -72,20 +74,52 @@ def test_the_summary_table_repeats_the_report(finished):
     assert [float(row["mae"]) for row in rows] == [row["test"]["mae"] for row in finished.report["results"]]
 
 
-def test_a_failed_cell_is_reported_and_the_others_go_on(arrays, tmp_path):
-    # CORAL's own head does not take a negative number of classes to weigh; only this cell can fail.
-    result = ordage.compare(
-        **SMALL, data=str(arrays), losses=("coral:task_weights=[1,2]", "corn"), seeds=(0,), out=tmp_path
-    )
+def test_a_failed_cell_is_reported_and_done_again_on_resuming(arrays, tmp_path):
+    @register("spoiled")
+    class Spoiled(SoftmaxLoss):
+        summary, source, paper_decoder = "fails when it is trained", "this test", "mode"
+        broken = True
 
-    assert [row["loss"] for row in result.report["losses"]] == ["corn", "softmax"]
-    (failed,) = result.report["failed"]
-    assert failed["loss"] == "coral:task_weights=[1,2]"
-    assert "task_weights" in failed["error"]
+        def compute_loss(self, logits, target, **options):
+            if self.broken and logits.requires_grad:
+                raise RuntimeError("out of luck")
+            return super().compute_loss(logits, target, **options)
+
+    options = SMALL | {"data": str(arrays), "losses": ("spoiled", "corn"), "seeds": (0,), "out": tmp_path, "name": "c"}
+    try:
+        result = ordage.compare(**options)
+        assert [row["loss"] for row in result.report["losses"]] == ["corn", "softmax"]
+        (failed,) = result.report["failed"]
+        assert failed["loss"] == "spoiled"
+        assert failed["error"] == "RuntimeError: out of luck"
+
+        Spoiled.broken = False
+        again = ordage.compare(**options, resume=True)
+        assert [row["loss"] for row in again.report["losses"]] == ["spoiled", "corn", "softmax"]
+        assert again.report["failed"] == []
+    finally:
+        unregister("spoiled")
+
+
+def test_intervals_hold_the_mean(finished):
+    for row in finished.report["losses"]:
+        for figure in (row["mae"], row["bin_accuracy"]):
+            assert figure["low"] < figure["value"] < figure["high"]
+
+
+def test_data_that_has_changed_is_not_resumed_on(faces, tmp_path):
+    folder = shutil.copytree(faces, tmp_path / "faces")
+    options = SMALL | {"data": str(folder), "losses": ("softmax",), "seeds": (0,), "epochs": 1}
+    result = ordage.compare(**options, out=tmp_path, name="c")
+    (result.path / "report.json").unlink()
+    next(folder.iterdir()).unlink()
+
+    with pytest.raises(DataError, match="have changed since"):
+        ordage.compare(**options, out=tmp_path, name="c", resume=True)
 
 
 def test_when_every_cell_fails_it_is_an_error(arrays, tmp_path):
-    with pytest.raises(DataError, match="every cell failed"):
+    with pytest.raises(NonFiniteError, match="every cell failed"):
         ordage.compare(
             **SMALL, data=str(arrays), losses=("coral",), seeds=(0,), baseline=False, lr=1e30, opt="sgd", out=tmp_path
         )

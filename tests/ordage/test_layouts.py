@@ -88,6 +88,38 @@ def test_columns_are_found_by_alias_and_paths_under_a_folder_beside_the_table(tm
     assert manifest.groups == ("gender",)
 
 
+def test_a_column_that_only_sounds_like_a_split_is_left_alone(tmp_path):
+    image(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("image,age,set\na.png,30,holiday\n", encoding="utf-8")
+
+    assert "part" not in read(options(tmp_path / "t.csv")).table
+
+
+def test_unknown_people_are_each_their_own(tmp_path):
+    for row in range(4):
+        image(tmp_path / f"{row}.png")
+    (tmp_path / "t.csv").write_text("image,age,subject\n0.png,30,ann\n1.png,31,\n2.png,32,\n3.png,33,ann\n")
+    (tmp_path / "blank").mkdir()
+    (tmp_path / "blank/t.csv").write_text("image,age,subject\n0.png,30,\n")
+
+    known = read(options(tmp_path / "t.csv")).table["subject"]
+
+    assert known.nunique() == 3
+    assert "subject" not in read(options(tmp_path / "blank/t.csv")).table
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    for age in ("20", "30"):
+        image(tmp_path / "g" / age / "a.png", int(age))
+    (tmp_path / "f").mkdir()
+    image(tmp_path / "f" / "10" / "a.png")
+    for age in ("20", "30"):
+        (tmp_path / "f" / age).symlink_to(tmp_path / "g" / age)
+    (tmp_path / "f" / "10" / "again").symlink_to(tmp_path / "f")
+
+    assert sorted(read(options(tmp_path / "f", layout="folders")).ages.tolist()) == [10, 20, 30]
+
+
 def test_rows_without_an_age_are_rejected_by_line(tmp_path):
     image(tmp_path / "a.png")
     image(tmp_path / "b.png")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from ordage.config import RunConfig
 from ordage.errors import DataError, MissingError
 from ordage.eval import OrdinalScale
-from ordage.model import build_model, load_model, make_loss, plan_model, read_state_dict, save_model
+from ordage.model import build_model, load_model, make_loss, parse_loss, plan_model, read_state_dict, save_model
 from ordage.predictor import load
 
 TENS = OrdinalScale.tens(95)
@@ -79,6 +79,29 @@ def test_weights_of_another_net_are_refused(tmp_path):
 
     with pytest.raises(DataError, match="does not fit mobilenetv3_small_100"):
         built(model="mobilenetv3_small_100", img_size=32, weights=str(tmp_path / "w.safetensors"))
+
+
+def test_a_weight_file_that_holds_a_part_is_no_silent_random_start(tmp_path):
+    state = timm.create_model("mobilenetv3_small_100", num_classes=0).state_dict()
+    save_file({"conv_stem.weight": state["conv_stem.weight"]}, tmp_path / "w.safetensors")
+
+    with pytest.raises(DataError, match=r"\d+ of its tensors are not in the file, the first: blocks\.0\.0\."):
+        built(model="mobilenetv3_small_100", img_size=32, weights=str(tmp_path / "w.safetensors"))
+
+
+def test_a_checkpoint_of_ordage_is_a_weight_file(tmp_path):
+    model, plan = built(model="ordage_tiny", img_size=24)
+    save_model(tmp_path, model, plan, "softmax", TENS, TENS)
+
+    again, _ = built("corn", model="ordage_tiny", img_size=24, weights=str(tmp_path / "model.safetensors"))
+
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, again.backbone.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("3", 3), ("true", True), ("[1, 2]", [1, 2])])
+def test_values_of_loss_options_are_read_as_people_write_them(text, value):
+    assert parse_loss(f"mean-variance:variance_weight={text}") == ("mean-variance", {"variance_weight": value})
 
 
 def test_a_weight_file_that_would_run_code_is_refused_and_does_not_run(tmp_path):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ordage
@@ -35,7 +36,9 @@ def test_paths_images_and_arrays_are_prepared_alike(run, faces):
 
     assert len(by_path) == 1
     assert len(by_batch) == 2
-    for other in (by_image, by_array, by_batch):
+    by_tensor = predictor(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+    assert len(by_tensor) == 1
+    for other in (by_image, by_array, by_batch, by_tensor):
         np.testing.assert_allclose(other.log_probs[0], by_path.log_probs[0], atol=1e-5)
 
 

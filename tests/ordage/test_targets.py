@@ -67,6 +67,14 @@ def test_an_interval_that_spans_two_bins_has_no_class():
     assert class_of(data, OrdinalScale.parse("0-10,11-20,21-40,41+")).tolist() == [0, -1, 2, -1]
 
 
+def test_an_age_in_no_bin_has_no_class():
+    assert class_of(exact(3, 25, 35, 44, 70), OrdinalScale.parse("20-29,40-49")).tolist() == [-1, 0, -1, 1, -1]
+
+
+def test_ages_below_eleven_are_judged_by_the_year():
+    assert choose_bins(exact(1, 3, 5), None).spec == "1,2,3,4,5"
+
+
 def test_bins_give_numbered_classes_their_intervals():
     data = manifest([(0, 0), (2, 2), (1, 1)], scale=OrdinalScale.from_labels(["0", "1", "2"]))
 

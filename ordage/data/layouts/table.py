@@ -41,6 +41,7 @@ ALIASES = {
     "split_col": ("split", "part", "partition", "subset", "set", "usage"),
 }
 GROUPS = ("gender", "sex", "race", "ethnicity")
+RESERVED = ("id", "low", "high", "path", "subject", "part")  # columns of the manifest itself
 
 
 def _table_of(path: Path) -> Path | None:
@@ -71,13 +72,16 @@ def _read(path: Path, options: TrainingConfig, reason: str) -> Manifest:
             )
     groups = options.group_col or tuple(name for name in frame.columns if name.lower() in GROUPS)
     for name in groups:
-        _named(file, frame, name, "--group-col")
+        if _named(file, frame, name, "--group-col") in RESERVED:
+            raise UsageError(f"--group-col {name}: the name is taken; rename the column")
+    parts = frame[columns["split_col"]] if columns["split_col"] else None
+    if options.split_col is None and parts is not None and not parts.str.strip().str.lower().isin(PART_NAMES).all():
+        parts = None  # a column that merely has such a name must not throw its rows out
     names = frame[columns["image_col"]].str.strip()
     root = _image_root(file, names, options.image_root)
 
     rows, rejected = [], Rejections()
     subjects = frame[columns["subject_col"]] if columns["subject_col"] else None
-    parts = frame[columns["split_col"]] if columns["split_col"] else None
     seen: dict[str, int] = {}
     for index, (name, age) in enumerate(zip(names, frame[columns["age_col"]], strict=True)):
         line = index + 2  # line 1 is the header
