@@ -25,7 +25,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="ordage",
     add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="Predict an ordered quantity, such as age, from images, and learn whether the ordinal loss really helps.",
 )
 
@@ -91,52 +91,6 @@ def _root(
     pass
 
 
-def _with_options(config: type[TrainingConfig]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of ``config`` as flags; it receives those that the user gave as ``options``."""
-    hints = typing.get_type_hints(config)
-    order = ("Data", "Input", "Model", "Training", "Machine")
-
-    def parameter(name: str) -> inspect.Parameter:
-        field = config.field(name)
-        meta = field.metadata
-        kind = _flag_type(hints[name])
-        if name == "data":
-            info = typer.Argument(help=meta["help"], show_default=False)
-        else:
-            flags = meta["flags"] or ("--" + name.replace("_", "-"),)
-            info = typer.Option(
-                *flags,
-                help=meta["help"] + _default(field.default),
-                rich_help_panel=meta["panel"],
-                show_default=False,
-                metavar=None if kind is bool else _metavar(hints[name], kind),
-            )
-        annotation = Annotated[kind | None, info]  # type: ignore[valid-type]  # made at run time from the field's type
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-    names = sorted(hints, key=lambda name: order.index(config.field(name).metadata["panel"]))
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
-        own_names = {p.name for p in own}
-
-        def wrapper(**arguments: Any) -> None:
-            options = {
-                name: _split(value, hints[name])
-                for name, value in arguments.items()
-                if name not in own_names and value is not None
-            }
-            command(options, **{name: arguments[name] for name in own_names})
-
-        parameters = [*map(parameter, names), *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own)]
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-        return wrapper
-
-    return decorate
-
-
 def _flag_type(hint: Any) -> type:
     """Return the type that a flag's text is read as; lists and choices are text until the configuration reads them."""
     members = [member for member in (typing.get_args(hint) or (hint,)) if member is not type(None)]
@@ -156,7 +110,7 @@ def _metavar(hint: Any, kind: type) -> str | None:
 def _default(value: Any) -> str:
     if value is None or isinstance(value, bool) or value == ():
         return ""
-    return f" [default: {','.join(map(str, value)) if isinstance(value, tuple) else value}]"
+    return f" (default: {','.join(map(str, value)) if isinstance(value, tuple) else value})"
 
 
 def _split(value: Any, hint: Any) -> Any:
@@ -190,51 +144,88 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Results only.", rich
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="A line an epoch.", rich_help_panel=_RUN_PANEL)]
 
 
-@app.command(name="fit")
-@_with_options(RunConfig)
-def _fit(
-    options: dict[str, Any],
+def _work(
     config: Config = None,
     out: Out = Path("runs"),
     name: Name = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
-    debug: Debug = False,
-) -> None:
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the configuration file, and the other arguments of ``fit`` and ``compare``."""
+    verbosity = 0 if quiet else 1 + verbose
+    work = {"out": out, "name": name, "resume": resume, "overwrite": overwrite, "verbosity": verbosity}
+    return (read_yaml(config) if config else {}), work
+
+
+def _with_options(config: type[TrainingConfig]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of ``config`` as flags, and those of `_work`.
+
+    It receives the options that the user gave, those of ``--config`` included, and where and how to work.
+    """
+    hints = typing.get_type_hints(config)
+    order = ("Data", "Input", "Model", "Training", "Machine")
+
+    def parameter(name: str) -> inspect.Parameter:
+        field = config.field(name)
+        meta = field.metadata
+        kind = _flag_type(hints[name])
+        if name == "data":
+            info = typer.Argument(help=meta["help"], show_default=False)
+        else:
+            flags = meta["flags"] or ("--" + name.replace("_", "-"),)
+            info = typer.Option(
+                *flags,
+                help=meta["help"] + _default(field.default),
+                rich_help_panel=meta["panel"],
+                show_default=False,
+                metavar=None if kind is bool else _metavar(hints[name], kind),
+            )
+        annotation = Annotated[kind | None, info]  # type: ignore[valid-type]  # made at run time from the field's type
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    names = sorted(hints, key=lambda name: order.index(config.field(name).metadata["panel"]))
+
+    work_parameters = list(inspect.signature(_work, eval_str=True).parameters.values())
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.default is not p.empty]
+
+        def wrapper(**arguments: Any) -> None:
+            given = {name: _split(arguments[name], hints[name]) for name in names if arguments[name] is not None}
+            file, work = _work(**{p.name: arguments[p.name] for p in work_parameters})
+            command({**file, **given}, work, **{p.name: arguments[p.name] for p in own})
+
+        parameters = [*map(parameter, names), *work_parameters, *own]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        return wrapper
+
+    return decorate
+
+
+@app.command(name="fit")
+@_with_options(RunConfig)
+def _fit(options: dict[str, Any], work: dict[str, Any], json_output: Json = False, debug: Debug = False) -> None:
     """Train one model and judge it on the test part."""
-    options = {**(read_yaml(config) if config else {}), **options}
     from . import tables
     from .fitting import fit
 
-    run = fit(options, out=out, name=name, resume=resume, overwrite=overwrite, verbosity=0 if quiet else 1 + verbose)
+    run = fit(options, **work)
     _print(tables.run_json(run), json_output, lambda: tables.print_run(run))
 
 
 @app.command(name="compare")
 @_with_options(CompareConfig)
-def _compare(
-    options: dict[str, Any],
-    config: Config = None,
-    out: Out = Path("runs"),
-    name: Name = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    json_output: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
-) -> None:
+def _compare(options: dict[str, Any], work: dict[str, Any], json_output: Json = False, debug: Debug = False) -> None:
     """Train several losses under one protocol and say whether they differ."""
-    options = {**(read_yaml(config) if config else {}), **options}
     from . import tables
     from .comparison import compare
 
-    comparison = compare(
-        options, out=out, name=name, resume=resume, overwrite=overwrite, verbosity=0 if quiet else 1 + verbose
-    )
+    comparison = compare(options, **work)
     _print(tables.comparison_json(comparison), json_output, lambda: tables.print_comparison(comparison))
     if failed := comparison.report["failed"]:
         raise typer.Exit(failed[0]["exit_code"])
