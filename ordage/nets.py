@@ -5,6 +5,7 @@ Below about 96 pixels a stride-32 backbone ends in a 1x1 map, so most of it sees
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -14,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - the name the whole field us
 __all__ = ["FaceNet", "SeedCNN", "ordage_small", "ordage_tiny", "seed_cnn"]
 
 
-class _Backbone(nn.Module):
+class _Backbone(nn.Module, ABC):
     """The part of timm's interface that a feature extractor needs."""
 
     num_features: int
@@ -31,11 +32,13 @@ class _Backbone(nn.Module):
         """Return the classifier."""
         return self.head
 
+    @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Map ``(N, C, H, W)`` to the last feature map ``(N, F, H', W')``."""
 
+    @abstractmethod
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        raise NotImplementedError
+        """Map the last feature map to ``(N, num_features)``, or to ``(N, num_classes)`` with a classifier."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, H, W)`` to ``(N, num_features)``, or to ``(N, num_classes)`` with a classifier."""
