@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="ordage", standalone_mode=False)
         sys.stdout.flush()
+        if code == 130:  # typer turns Ctrl-C into a silent exit
+            code = _fail("interrupted", 130, debug=False)
     except OrdageError as error:
         code = _fail(error, error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):
