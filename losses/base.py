@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Literal, TypedDict, Unpack
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +65,12 @@ class OrdinalLoss(nn.Module, ABC):
         source: Where it comes from, in one line.
         paper_decoder: How its source reads a class or value off the distribution; the name of a function of
             :mod:`decoding`.
+        separable: Whether the loss of a batch is the weighted mean of the losses of its samples.
+        predicts_point: Whether the head predicts one value instead of a distribution; its log-probabilities are 0 at
+            the class nearest to it and minus infinity elsewhere, and are no likelihood.
         num_classes: Number of classes K.
-        class_values: ``(K,)``, a buffer that is not part of the state.
-        class_weights: ``(K,)`` or None, a buffer that is not part of the state.
+        class_values: ``(K,)``, see :meth:`register_option`.
+        class_weights: ``(K,)`` or None, see :meth:`register_option`.
 
     Example:
         >>> from ordage.losses import CornLoss
@@ -82,6 +85,8 @@ class OrdinalLoss(nn.Module, ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     paper_decoder: ClassVar[Decoder]
+    separable: ClassVar[bool] = True
+    predicts_point: ClassVar[bool] = False
 
     class_values: Tensor
     class_weights: Tensor | None
@@ -103,9 +108,27 @@ class OrdinalLoss(nn.Module, ABC):
         self.num_classes = num_classes
         self.ignore_index = as_integer("ignore_index", ignore_index)
         self.reduction: Reduction = reduction
-        # Not persistent: they are options, and a checkpoint of a model must not depend on its loss.
-        self.register_buffer("class_values", as_class_values(values, num_classes), persistent=False)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_option("class_values", as_class_values(values, num_classes))
+        self.register_option("class_weights", weights)
+
+    def register_option(self, name: str, value: Tensor | None) -> None:
+        """Keep a tensor that is an option, or follows from options, as the attribute ``name``.
+
+        It moves with the module to another device and is not part of the state: a checkpoint of a model must not
+        depend on its loss. ``half()`` does not round it, and float64 becomes float32, which every device has.
+        """
+        if value is not None and value.dtype == torch.float64:
+            value = value.float()
+        self.register_buffer(name, value, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        options = {name: value for name, value in self._buffers.items() if value is not None}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call, unused-ignore]
+        for name, value in options.items():
+            moved = self._buffers[name]
+            assert moved is not None
+            self._buffers[name] = value.to(moved.device)
+        return self
 
     @property
     def out_features(self) -> int:

@@ -88,6 +88,18 @@ def check_non_negative_number(argument: str, value: object) -> None:
         raise ValueError(f"Expected `{argument}` to be a finite number of at least 0, but got {describe(value)}")
 
 
+def check_positive_number(argument: str, value: object) -> None:
+    """Raise a ``ValueError`` unless ``value`` is a finite number above 0.
+
+    Example:
+        >>> check_positive_number("sigma", 0)
+        Traceback (most recent call last):
+        ValueError: Expected `sigma` to be a finite number above 0, but got 0 (int)
+    """
+    if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"Expected `{argument}` to be a finite number above 0, but got {describe(value)}")
+
+
 def check_floating(argument: str, value: Tensor) -> None:
     """Raise a ``ValueError`` unless ``value`` is a floating-point tensor whose last dimension is not empty.
 
@@ -307,6 +319,17 @@ def check_distribution(target: Tensor) -> None:
             )
 
 
+def is_transformed() -> bool:
+    """Whether somebody transforms the code as it runs: a compiler, or ``torch.func``.
+
+    Example:
+        >>> is_transformed()
+        False
+    """
+    # torch.autograd.Function asks the same private function; there is no public one.
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
 def _readable(value: Tensor) -> bool:
-    """Whether looking at the values neither waits for a device nor breaks a graph."""
-    return value.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether looking at the values neither waits for a device nor breaks a graph or a ``vmap``."""
+    return value.device.type == "cpu" and not is_transformed()

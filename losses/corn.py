@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Unpack, get_args
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from .base import CallOptions, LossOptions, OrdinalLoss
-from .binary import log_sigmoid, softplus, sum_tasks
+from .binary import binary_terms, log_sigmoid, older_signs, softplus
 from .checks import Reduction, as_weights, check_choice, check_floating, check_tensor
+from .closed_form import Gradient
 from .reduction import full_precision, reduce_loss
 from .registry import register
 
@@ -61,26 +61,50 @@ def corn_loss(
     Source: Shi, Cao, Raschka 2021 (arXiv:2111.08851), equation 6.
 
     Example:
+        >>> import torch
         >>> corn_loss(torch.zeros(2, 100), torch.tensor([0, 100]))
         tensor(0.6931)
     """
     check_floating("logits", logits)
+    num_classes = logits.shape[-1] + 1
+    if task_weights is not None:
+        check_tensor("task_weights", task_weights, (num_classes - 1,), logits.device)
+    return _loss(
+        logits,
+        target,
+        _signs(num_classes, logits),
+        task_weights,
+        normalization,
+        class_weights=class_weights,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+    )
+
+
+def _loss(
+    logits: Tensor,
+    target: Tensor,
+    signs: Tensor,
+    task_weights: Tensor | None,
+    normalization: Normalization,
+    **options: Unpack[CallOptions],
+) -> Tensor:
+    """Return the loss, given the table of :func:`_signs`."""
     check_choice("normalization", normalization, NORMALIZATIONS)
     tasks = logits.shape[-1]
-    if task_weights is not None:
-        check_tensor("task_weights", task_weights, (tasks,), logits.device)
 
-    def hard(z: Tensor, y: Tensor) -> Tensor:
-        # How far the task is beyond the label: negative answers yes, 0 answers no, positive is not asked.
-        beyond = torch.arange(tasks, dtype=z.dtype, device=z.device) - y.to(z.dtype).unsqueeze(-1)
-        sign = (beyond + 0.5).sign_()
-        # A huge offset makes the terms that are not asked softplus(-1e30) = 0, value and gradient; a mask costs more.
-        offset = beyond.clamp_(min=0).mul_(-1e30)
-        return sum_tasks(softplus(torch.addcmul(offset, z, sign)), task_weights)
+    def weights_like(z: Tensor) -> Tensor | None:
+        return None if task_weights is None else task_weights.to(z.dtype)
+
+    def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
+        return binary_terms(z, signs.to(z.dtype).index_select(0, y), weights_like(z), partial=True)
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         older = q[..., 1:].flip(-1).cumsum(-1).flip(-1)
-        return sum_tasks(older * softplus(-z) + q[..., :-1] * softplus(z), task_weights)
+        terms = older * softplus(-z) + q[..., :-1] * softplus(z)
+        weights = weights_like(z)
+        return (terms if weights is None else terms * weights).sum(-1)
 
     return reduce_loss(
         hard,
@@ -88,12 +112,19 @@ def corn_loss(
         target,
         num_classes=tasks + 1,
         soft=soft,
+        closed_form=True,
         normalizer=(lambda y: _tasks_asked(y, tasks)) if normalization == "tasks" else None,
-        class_weights=class_weights,
-        sample_weight=sample_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
+        **options,
     )
+
+
+def _signs(num_classes: int, like: Tensor) -> Tensor:
+    """Return :func:`older_signs`, with 0 where the chain of the class (row) does not reach the task."""
+    return older_signs(num_classes, like).tril_()
+
+
+def _tasks_asked(target: Tensor, tasks: int) -> Tensor:
+    return (target + 1).clamp(max=tasks)
 
 
 def corn_log_probs(logits: Tensor) -> Tensor:
@@ -115,6 +146,7 @@ def corn_log_probs(logits: Tensor) -> Tensor:
     Source: Shi, Cao, Raschka 2021 (arXiv:2111.08851), equation 3.
 
     Example:
+        >>> import torch
         >>> corn_log_probs(torch.zeros(3)).exp()
         tensor([0.5000, 0.2500, 0.1250, 0.1250])
     """
@@ -140,6 +172,7 @@ class CornLoss(OrdinalLoss):
         ValueError: if an argument has a wrong type, shape or value.
 
     Example:
+        >>> import torch
         >>> CornLoss(num_classes=101)(torch.zeros(2, 100), torch.tensor([0, 100]))
         tensor(0.6931)
     """
@@ -149,6 +182,7 @@ class CornLoss(OrdinalLoss):
     paper_decoder = "median"
 
     task_weights: Tensor | None
+    signs: Tensor
 
     def __init__(
         self,
@@ -161,7 +195,8 @@ class CornLoss(OrdinalLoss):
         super().__init__(num_classes, **options)
         check_choice("normalization", normalization, NORMALIZATIONS)
         weights = None if task_weights is None else as_weights("task_weights", task_weights, num_classes - 1)
-        self.register_buffer("task_weights", weights, persistent=False)
+        self.register_option("task_weights", weights)
+        self.register_option("signs", _signs(num_classes, self.class_values))
         self.normalization: Normalization = normalization
 
     @property
@@ -176,7 +211,7 @@ class CornLoss(OrdinalLoss):
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`corn_loss`."""
-        return corn_loss(logits, target, normalization=self.normalization, task_weights=self.task_weights, **options)
+        return _loss(logits, target, self.signs, self.task_weights, self.normalization, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`corn_log_probs`."""
@@ -192,7 +227,3 @@ class CornLoss(OrdinalLoss):
         """Return the options, for ``repr``."""
         weights = "" if self.task_weights is None else ", task_weights=..."
         return f"{super().extra_repr()}, normalization={self.normalization!r}{weights}"
-
-
-def _tasks_asked(target: Tensor, tasks: int) -> Tensor:
-    return (target + 1).clamp(max=tasks)

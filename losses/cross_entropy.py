@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Unpack
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from .base import CallOptions, OrdinalLoss
+from .binary import softplus
 from .checks import Reduction, check_floating
+from .closed_form import Gradient, over
 from .reduction import full_precision, reduce_loss
 from .registry import register
 
@@ -48,8 +51,10 @@ def softmax_loss(
         tensor(4.6151)
     """
 
-    def hard(z: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(z, y, reduction="none")
+    def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
+        own = y.unsqueeze(-1)
+        others, error, losses = softmax_at(z, own)
+        return losses.squeeze(-1), lambda: others.scatter_(-1, own, -error)
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         return F.cross_entropy(z, q, reduction="none")
@@ -61,6 +66,7 @@ def softmax_loss(
         target,
         num_classes=logits.shape[-1],
         soft=soft,
+        closed_form=True,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -87,6 +93,55 @@ def softmax_log_probs(logits: Tensor) -> Tensor:
     """
     check_floating("logits", logits)
     return F.log_softmax(full_precision(logits), dim=-1)
+
+
+def softmax_at(z: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Softmax with all digits at the class that is right.
+
+    A confident right answer has :math:`-\log p_y \approx 1 - p_y`, far below the rounding of :math:`p_y`. So both are
+    taken from the sum over the other classes, :math:`-\log p_y = \operatorname{softplus}(\log(1 - p_y) - \log p_y)`.
+
+    Args:
+        z: ``(N, K)``.
+        own: The classes, ``(N, 1)``.
+
+    Returns:
+        The probabilities of the other classes, ``(N, K)``, zero at ``own``, which the caller may overwrite;
+        :math:`1 - p_y`, ``(N, 1)``; and :math:`-\log p_y`, ``(N, 1)``.
+
+    Example:
+        >>> softmax_at(torch.tensor([[30.0, 0.0]]), torch.tensor([[0]]))
+        (tensor([[0.0000e+00, 9.3576e-14]]), tensor([[9.3576e-14]]), tensor([[9.3576e-14]]))
+    """
+    log_probs = F.log_softmax(z, dim=-1)
+    mine = log_probs.gather(-1, own)
+    others = torch.exp(log_probs, out=over(log_probs))
+    others = torch.scatter(others, -1, own, 0, out=over(others))
+    error = others.sum(-1, keepdim=True)
+    odds = error.clamp(min=torch.finfo(z.dtype).tiny).log() - mine
+    return others, error, softplus(odds)
+
+
+def through_softmax(products: Tensor, probs: Tensor) -> Tensor:
+    r"""Return the gradient in the logits of what has the gradient c in the probabilities, in place.
+
+    .. math:: \frac{\partial \ell}{\partial z_j} = p_j \Bigl( c_j - \sum_i p_i c_i \Bigr)
+
+    A row of it sums to zero. What it sums to instead is the rounding of the class that has nearly all the probability,
+    and may be all that this class shows: so the sum is subtracted twice.
+
+    Args:
+        products: :math:`p_j c_j`, ``(N, K)``. Overwritten.
+        probs: :math:`p`, ``(N, K)``.
+
+    Example:
+        >>> probs = torch.tensor([[0.25, 0.75]])
+        >>> through_softmax(probs * torch.tensor([4.0, 0.0]), probs)
+        tensor([[ 0.7500, -0.7500]])
+    """
+    for _ in range(2):
+        products.addcmul_(probs, products.sum(-1, keepdim=True), value=-1)
+    return products
 
 
 @register("softmax")

@@ -103,3 +103,43 @@ class OrderedHead(nn.Module):
         """Map ``(..., in_features)`` to ``(..., K - 1)`` logits."""
         scores: Tensor = self.weight(features)
         return scores + self.biases()
+
+
+class ValueHead(nn.Module):
+    r"""One predicted value, learned in units of the spread of the class values.
+
+    .. math:: f = c + s\,(w^\top x + b)
+
+    with the mean c and the standard deviation s of the class values. A weight of ordinary size then moves the
+    prediction over the whole range, and half precision rounds the deviation from c, not the value.
+
+    Args:
+        in_features: Number of features.
+        class_values: ``(K,)``, at least 2 different ones.
+        start: The prediction to start from ``(1,)``; c without.
+
+    Raises:
+        ValueError: if ``in_features`` is not an integer of at least 1.
+
+    Example:
+        >>> ValueHead(8, torch.tensor([0.0, 50.0, 100.0]), start=torch.tensor([30.0]))(torch.zeros(8))
+        tensor([30.], grad_fn=<AddBackward0>)
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, in_features: int, class_values: Tensor, start: Tensor | None = None) -> None:
+        super().__init__()
+        self.linear = linear_head(in_features, 1)
+        # Buffers that are saved: a checkpoint has to predict without the loss.
+        self.register_buffer("center", class_values.mean())
+        self.register_buffer("spread", class_values.std(correction=0))
+        bias = self.center if start is None else start
+        set_bias(self.linear.bias, (bias - self.center) / self.spread)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(..., in_features)`` to ``(..., 1)`` values, in float32 or wider."""
+        deviation: Tensor = self.linear(features)
+        wide = torch.promote_types(deviation.dtype, torch.float32)
+        return self.center.to(wide) + self.spread.to(wide) * deviation.to(wide)

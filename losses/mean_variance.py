@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from .base import CallOptions, LossOptions, OrdinalLoss
-from .checks import Reduction, check_floating, check_non_negative_number, check_tensor
-from .cross_entropy import softmax_log_probs
-from .reduction import reduce_loss
+from .checks import Reduction, check_floating, check_non_negative_number
+from .class_values import check_class_values, class_values_like, pairwise_differences
+from .closed_form import Gradient, over
+from .cross_entropy import softmax_at, softmax_log_probs
+from .reduction import full_precision, reduce_loss
 from .registry import register
 
 
@@ -59,32 +61,59 @@ def mean_variance_loss(
         tensor(1.2319)
     """
     check_floating("logits", logits)
+    num_classes = logits.shape[-1]
+    check_class_values(class_values, logits, num_classes)
+    values = class_values_like(full_precision(logits), class_values, num_classes)
+    return _loss(
+        logits,
+        target,
+        pairwise_differences(values),
+        mean_weight,
+        variance_weight,
+        class_weights=class_weights,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+    )
+
+
+def _loss(
+    logits: Tensor,
+    target: Tensor,
+    differences: Tensor,
+    mean_weight: float,
+    variance_weight: float,
+    **options: Unpack[CallOptions],
+) -> Tensor:
+    """Return the loss, given the differences between the class values ``(K, K)``."""
     check_non_negative_number("mean_weight", mean_weight)
     check_non_negative_number("variance_weight", variance_weight)
-    num_classes = logits.shape[-1]
-    if class_values is not None:
-        check_tensor("class_values", class_values, (num_classes,), logits.device)
 
-    def values_like(z: Tensor) -> Tensor:
-        if class_values is None:
-            return torch.arange(num_classes, dtype=z.dtype, device=z.device)
-        return class_values.to(z.dtype)
-
-    def hard(z: Tensor, y: Tensor) -> Tensor:
+    def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
         # With the deviations d of the classes from the label and e = m - a_y the variance is E[d^2] - e^2: fewer passes
         # over (N, K) than the formula as it stands. Both terms are small near the label, so nothing cancels there.
-        values = values_like(z)
-        deviations = values - values.index_select(0, y).unsqueeze(-1)
-        log_probs = F.log_softmax(z, dim=-1)
+        own = y.unsqueeze(-1)
+        deviations = differences.to(z.dtype).index_select(0, y)
+        others, error, losses = softmax_at(z, own)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
-        moment = log_probs.exp() * deviations
-        error = moment.sum(-1)
-        spread = (moment * deviations).sum(-1)
-        penalty = variance_weight * spread + (mean_weight / 2 - variance_weight) * error.square()
-        return F.nll_loss(log_probs, y, reduction="none") + penalty
+        first = others * deviations
+        # The penalty is E[d * slope] with slope = variance_weight * d + half.
+        half = (mean_weight / 2 - variance_weight) * first.sum(-1, keepdim=True)
+        slope = torch.add(half, deviations, alpha=variance_weight, out=over(deviations))
+        terms = torch.mul(first, slope, out=over(slope))
+        penalty = terms.sum(-1, keepdim=True)
+
+        def gradient() -> Tensor:
+            # d/dz_j of it is p_j (g_j - E[g]) with g = d * (slope + half); g is zero at the label itself.
+            products = terms.addcmul_(first, half)
+            expected = products.sum(-1, keepdim=True)
+            at_label = (error - 1) * expected - error
+            return products.addcmul_(others, 1 - expected).scatter_(-1, own, at_label)
+
+        return (losses + penalty).squeeze(-1), gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
-        values = values_like(z)
+        values = differences[0].to(z.dtype)  # only differences matter
         log_probs = F.log_softmax(z, dim=-1)
         probs = log_probs.exp()
         mean = (probs * values).sum(-1, keepdim=True)
@@ -93,20 +122,7 @@ def mean_variance_loss(
         at_class = -log_probs + (mean_weight / 2) * squared_error + variance_weight * variance
         return (q * at_class).sum(-1)
 
-    return reduce_loss(
-        hard,
-        logits,
-        target,
-        num_classes=num_classes,
-        soft=soft,
-        class_weights=class_weights,
-        sample_weight=sample_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
-
-
-mean_variance_log_probs = softmax_log_probs
+    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, **options)
 
 
 @register("mean-variance")
@@ -132,6 +148,8 @@ class MeanVarianceLoss(OrdinalLoss):
     source = "Pan, Han, Shan, Chen, CVPR 2018"
     paper_decoder = "mean"
 
+    differences: Tensor
+
     def __init__(
         self,
         num_classes: int,
@@ -143,19 +161,13 @@ class MeanVarianceLoss(OrdinalLoss):
         super().__init__(num_classes, **options)
         check_non_negative_number("mean_weight", mean_weight)
         check_non_negative_number("variance_weight", variance_weight)
+        self.register_option("differences", pairwise_differences(self.class_values))
         self.mean_weight = mean_weight
         self.variance_weight = variance_weight
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`mean_variance_loss`."""
-        return mean_variance_loss(
-            logits,
-            target,
-            class_values=self.class_values,
-            mean_weight=self.mean_weight,
-            variance_weight=self.variance_weight,
-            **options,
-        )
+        return _loss(logits, target, self.differences, self.mean_weight, self.variance_weight, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

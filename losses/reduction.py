@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,33 @@ from .checks import (
     check_target,
     check_tensor,
 )
+from .closed_form import Gradient, with_gradient
+
+PerSample = Callable[[Tensor, Tensor], Tensor]
+"""``(N, C)`` logits of at least float32 and ``(N,)`` valid classes, or ``(N, K)`` class weights, to ``(N,)`` losses."""
+
+PerSampleWithGradient = Callable[[Tensor, Tensor], tuple[Tensor, Gradient]]
+"""The same, to ``(N,)`` losses and what returns their gradients ``(N, C)``."""
+
+
+class Batch(NamedTuple):
+    """The arguments of a loss, checked, in full precision and flat.
+
+    Attributes:
+        logits: ``(N, C)``.
+        target: Valid classes ``(N,)``, int64; under soft targets class weights ``(N, K)``, the class probabilities
+            times the weights of the classes.
+        weight: What each sample weighs ``(N,)``; None where all weigh 1. It is zero for ignored samples, and holds the
+            weight of the class unless ``target`` does.
+        measure: The soft targets ``(N, K)`` without any weight; None for classes.
+        leading: The shape of the samples as they came.
+    """
+
+    logits: Tensor
+    target: Tensor
+    weight: Tensor | None
+    measure: Tensor | None
+    leading: torch.Size
 
 
 def full_precision(values: Tensor) -> Tensor:
@@ -31,12 +59,13 @@ def full_precision(values: Tensor) -> Tensor:
 
 
 def reduce_loss(
-    hard: Callable[[Tensor, Tensor], Tensor],
+    hard: PerSample | PerSampleWithGradient,
     logits: Tensor,
     target: Tensor,
     *,
     num_classes: int,
-    soft: Callable[[Tensor, Tensor], Tensor] | None = None,
+    soft: PerSample | None = None,
+    closed_form: bool = False,
     normalizer: Callable[[Tensor], Tensor] | None = None,
     class_weights: Tensor | None = None,
     sample_weight: Tensor | None = None,
@@ -56,13 +85,15 @@ def reduce_loss(
     weighs nothing (all ignored) has the loss 0 and the gradient 0.
 
     Args:
-        hard: ``(N, C)`` logits of at least float32 and ``(N,)`` valid classes to ``(N,)`` losses.
+        hard: ``(N, C)`` logits of at least float32 and ``(N,)`` valid classes to ``(N,)`` losses. With
+            ``closed_form=True`` a pair of the losses and what returns their gradients ``(N, C)``.
         logits: ``(..., C)``.
         target: Classes ``(...)``, integers, or class probabilities ``(..., num_classes)``.
         num_classes: Number of classes K.
         soft: ``(N, C)`` logits and ``(N, num_classes)`` non-negative class weights (a row need not sum to one) to
             ``(N,)`` weighted sums of the losses of all classes. Without it ``hard`` is evaluated at every class, which
             is right but takes ``num_classes`` times the memory.
+        closed_form: Whether ``hard`` brings the gradients along, see :func:`with_gradient`.
         normalizer: Classes to what each adds to the divisor of ``"mean"``.
         class_weights: ``(num_classes,)``.
         sample_weight: ``(...)``.
@@ -80,8 +111,52 @@ def reduce_loss(
         >>> reduce_loss(squared, torch.tensor([[1.0], [5.0]]), torch.tensor([0, 2]), num_classes=3)
         tensor(5.)
     """
-    check_floating("logits", logits)
     check_choice("reduction", reduction, REDUCTIONS)
+    batch = as_batch(logits, target, num_classes, class_weights, sample_weight, ignore_index)
+    divisor = _divisor(batch, num_classes, normalizer) if reduction == "mean" else None
+    weight = batch.weight
+
+    def reduced(losses: Tensor) -> Tensor:
+        losses = losses if weight is None else losses * weight
+        if reduction == "none":
+            return losses
+        if divisor is None:
+            return losses.sum()
+        return losses.mean() if isinstance(divisor, int) else losses.sum() / divisor
+
+    def formula(z: Tensor) -> tuple[Tensor, Gradient]:
+        losses, gradients = hard(z, batch.target)
+        return reduced(losses), lambda: _scale(gradients(), weight, divisor)
+
+    if batch.measure is not None:
+        value = reduced((soft or _at_every_class(hard))(batch.logits, batch.target))
+    elif closed_form and not (weight is not None and weight.requires_grad):
+        value = with_gradient(formula, batch.logits)
+    else:
+        losses = hard(batch.logits, batch.target)
+        value = reduced(losses[0] if isinstance(losses, tuple) else losses)
+    return value.reshape(batch.leading) if reduction == "none" else value
+
+
+def as_batch(
+    logits: Tensor,
+    target: Tensor,
+    num_classes: int,
+    class_weights: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+) -> Batch:
+    """Check the arguments of a loss and bring them to one form, see :func:`reduce_loss`.
+
+    Raises:
+        ValueError: if an argument has a wrong type, shape or value; values are looked at on the CPU only.
+
+    Example:
+        >>> batch = as_batch(torch.zeros(2, 1, 3), torch.tensor([[2], [-100]]), num_classes=3)
+        >>> batch.logits.shape, batch.target, batch.weight
+        (torch.Size([2, 3]), tensor([2, 0]), tensor([1., 0.]))
+    """
+    check_floating("logits", logits)
     is_soft = check_target(target, logits, num_classes)
     leading = logits.shape[:-1]
     logits = full_precision(logits)
@@ -90,7 +165,6 @@ def reduce_loss(
         check_tensor("class_weights", class_weights, (num_classes,), logits.device)
         class_weights = class_weights.to(logits.dtype)
     weight: Tensor | None = None
-    share: Tensor | None = None
     if sample_weight is not None:
         check_tensor("sample_weight", sample_weight, tuple(leading), logits.device)
         check_not_negative("sample_weight", sample_weight)
@@ -100,41 +174,55 @@ def reduce_loss(
         check_distribution(target)
         measure = target.reshape(-1, num_classes).to(logits.dtype)
         weighted = measure if class_weights is None else measure * class_weights
-        losses = _at_every_class(hard, flat, weighted) if soft is None else soft(flat, weighted)
-        if normalizer is not None:
-            share = (measure * normalizer(torch.arange(num_classes, device=logits.device))).sum(-1)
+        return Batch(flat, weighted, weight, measure, leading)
+
+    classes = (target if target.dim() == 1 else target.reshape(-1)).long()
+    if check_classes(classes, num_classes, ignore_index):
+        valid = classes != ignore_index
+        classes = torch.where(valid, classes, 0)
+        weight = valid.to(logits.dtype) if weight is None else torch.where(valid, weight, 0)
+    if class_weights is not None:
+        own = class_weights.index_select(0, classes)
+        weight = own if weight is None else weight * own
+    return Batch(flat, classes, weight, None, leading)
+
+
+def _divisor(batch: Batch, num_classes: int, normalizer: Callable[[Tensor], Tensor] | None) -> Tensor | int:
+    """Return what a sum is divided by for the mean."""
+    if normalizer is None and batch.weight is None:
+        return batch.logits.shape[0]
+    if normalizer is None:
+        share = None
+    elif batch.measure is None:
+        share = normalizer(batch.target)
     else:
-        classes = (target if target.dim() == 1 else target.reshape(-1)).long()
-        if check_classes(classes, num_classes, ignore_index):
-            valid = classes != ignore_index
-            classes = torch.where(valid, classes, 0)
-            weight = valid.to(logits.dtype) if weight is None else torch.where(valid, weight, 0)
-        if class_weights is not None:
-            own = class_weights.index_select(0, classes)
-            weight = own if weight is None else weight * own
-        losses = hard(flat, classes)
-        if normalizer is not None:
-            share = normalizer(classes)
+        share = (batch.measure * normalizer(torch.arange(num_classes, device=batch.logits.device))).sum(-1)
+    if batch.weight is None:
+        assert share is not None
+        return share.sum()
+    total = (batch.weight if share is None else share * batch.weight).sum()
+    # A batch that weighs nothing has a zero numerator: any other divisor than zero is right.
+    return torch.where(total > 0, total, 1)
 
+
+def _scale(gradients: Tensor, weight: Tensor | None, divisor: Tensor | int | None) -> Tensor:
+    """Multiply the gradients ``(N, C)`` by what a sample's loss counts, in place."""
     if weight is not None:
-        losses = losses * weight
-        share = weight if share is None else share * weight
-    if reduction == "none":
-        return losses.reshape(leading)
-    if reduction == "sum":
-        return losses.sum()
-    if share is None:
-        return losses.mean()
-    total = share.sum()
-    if weight is not None:
-        # A batch that weighs nothing has a zero numerator: any other divisor than zero is right.
-        total = torch.where(total > 0, total, 1)
-    return losses.sum() / total
+        gradients *= (weight if divisor is None else weight / divisor).unsqueeze(-1)
+    elif divisor is not None:
+        gradients *= 1 / divisor
+    return gradients
 
 
-def _at_every_class(hard: Callable[[Tensor, Tensor], Tensor], logits: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of the losses of all classes, one evaluation of ``hard`` on ``N * K`` rows."""
-    samples, num_classes = weights.shape
-    rows = logits.repeat_interleave(num_classes, dim=0)
-    classes = torch.arange(num_classes, device=logits.device).repeat(samples)
-    return (hard(rows, classes).reshape(samples, num_classes) * weights).sum(-1)
+def _at_every_class(hard: PerSample | PerSampleWithGradient) -> PerSample:
+    """Return the weighted sum of the losses of all classes, one evaluation of ``hard`` on ``N * K`` rows."""
+
+    def soft(logits: Tensor, weights: Tensor) -> Tensor:
+        samples, num_classes = weights.shape
+        rows = logits.repeat_interleave(num_classes, dim=0)
+        classes = torch.arange(num_classes, device=logits.device).repeat(samples)
+        losses = hard(rows, classes)
+        losses = losses[0] if isinstance(losses, tuple) else losses
+        return (losses.reshape(samples, num_classes) * weights).sum(-1)
+
+    return soft

@@ -149,6 +149,9 @@ def _check_log_probs(make: LossFactory) -> None:
                 _close(total, torch.ones_like(total), f"probabilities should sum to 1, K={num_classes}", atol=2e-5)
             leaf = logits.float().requires_grad_()
             log_probs = loss.log_probs(leaf)
+            if loss.predicts_point:
+                _require(((log_probs == 0).sum(-1) == 1).all(), "a point should have all its probability at one class")
+                continue
             (grad,) = torch.autograd.grad(torch.where(log_probs.isfinite(), log_probs, 0).sum(), leaf)
             _require(grad.isfinite().all(), f"gradient of log_probs for K={num_classes}, logits {_short(logits)}")
 
@@ -169,7 +172,11 @@ def _check_head(make: LossFactory) -> None:
     _require(not shared, "two heads share parameters")
     prior = torch.tensor([0.1, 0.2, 0.4, 0.3])
     informed = loss.make_head(6, prior=prior)
-    _close(loss.log_probs(informed(torch.zeros(1, 6)))[0].exp(), prior, "a head should start from its `prior`")
+    start = informed(torch.zeros(1, 6))[0]
+    if loss.predicts_point:
+        _close(start, loss.prior_logits(prior), "a head should start from the best constant of its `prior`")
+    else:
+        _close(loss.log_probs(start).exp(), prior, "a head should start from its `prior`")
     _raises("in_features", loss.make_head, 0)
     for wrong in ([0.5, 0.5], [0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5]):
         _raises("prior", loss.make_head, 6, prior=wrong)
@@ -177,14 +184,19 @@ def _check_head(make: LossFactory) -> None:
 
 @_check
 def _check_prior(make: LossFactory) -> None:
-    """Any distribution without a zero has logits."""
+    """Any distribution without a zero has logits; for a head that predicts a point, the best constant one."""
     for num_classes in (2, 3, 101):
         loss = make(num_classes)
         for scale in (0.0, 1.0, 5.0):
             prior = (scale * torch.randn(num_classes, generator=_generator())).softmax(-1)
             logits = loss.prior_logits(prior)
             _require(logits.shape == (loss.out_features,), f"`prior_logits` have shape {tuple(logits.shape)}")
-            _close(loss.log_probs(logits).exp(), prior, "`log_probs` should undo `prior_logits`")
+            if loss.predicts_point:
+                constants = logits + torch.tensor([[0.0], [-0.1], [0.1]])
+                losses = make(num_classes, reduction="none")(constants, prior.expand(3, -1))
+                _require(losses.argmin() == 0, f"{logits} is not the best constant for {prior}: {losses}")
+            else:
+                _close(loss.log_probs(logits).exp(), prior, "`log_probs` should undo `prior_logits`")
 
 
 @_check
@@ -201,29 +213,47 @@ def _check_reductions(make: LossFactory) -> None:
 
 @_check
 def _check_class_weights(make: LossFactory) -> None:
-    """Class weights multiply the losses of their class, and the divisor of the mean."""
+    """A class of weight n counts as n samples; in a sum over samples, its losses and the divisor are multiplied."""
     logits, target = _batch(make(4), 12)
+    copies = torch.tensor([1, 2, 0, 3])
+    again = copies[target]
+    for reduction in ("mean", "sum"):
+        _close(
+            make(4, reduction=reduction, class_weights=copies)(logits, target),
+            make(4, reduction=reduction)(logits.repeat_interleave(again, 0), target.repeat_interleave(again)),
+            f"a class of weight n should count as n samples, {reduction!r}",
+        )
     weights = torch.tensor([0.5, 2.0, 0.0, 3.0])
-    plain = make(4, reduction="none")(logits, target)
     weighted = make(4, reduction="none", class_weights=weights)(logits, target)
-    _close(weighted, plain * weights[target], "'none' should be multiplied by the weight of the class")
     loss = make(4, class_weights=weights)
     expected = weighted.sum() / (weights[target] * loss.normalizer(target)).sum()
     _close(loss(logits, target), expected, "'mean' should be the weighted mean")
+    if loss.separable:
+        plain = make(4, reduction="none")(logits, target)
+        _close(weighted, plain * weights[target], "'none' should be multiplied by the weight of the class")
 
 
 @_check
 def _check_sample_weight(make: LossFactory) -> None:
-    """Sample weights multiply the losses, together with class weights, and the divisor of the mean."""
+    """A sample of weight n counts as n samples; in a sum over samples, its loss and the divisor are multiplied."""
     logits, target = _batch(make(4), 12)
+    again = torch.arange(12) % 4
+    for reduction in ("mean", "sum"):
+        loss = make(4, reduction=reduction)
+        _close(
+            loss(logits, target, again),
+            loss(logits.repeat_interleave(again, 0), target.repeat_interleave(again)),
+            f"a sample of weight n should count as n samples, {reduction!r}",
+        )
     weights = torch.tensor([0.5, 2.0, 1.0, 3.0])
     samples = torch.linspace(0, 2, 12)
-    plain = make(4, reduction="none")(logits, target)
     weighted = make(4, reduction="none", class_weights=weights)(logits, target, samples)
-    _close(weighted, plain * weights[target] * samples, "'none' should be multiplied by both weights")
     loss = make(4, class_weights=weights)
     expected = weighted.sum() / (weights[target] * samples * loss.normalizer(target)).sum()
     _close(loss(logits, target, samples), expected, "'mean' should be the weighted mean")
+    if loss.separable:
+        plain = make(4, reduction="none")(logits, target)
+        _close(weighted, plain * weights[target] * samples, "'none' should be multiplied by both weights")
 
 
 @_check
@@ -265,7 +295,7 @@ def _check_nothing_weighs(make: LossFactory) -> None:
 
 @_check
 def _check_soft_targets(make: LossFactory) -> None:
-    """The loss of a target distribution is the expected loss of the class."""
+    """A soft target is the sample once for each class, weighted by its probability."""
     num_classes = 5
     logits, target = _batch(make(num_classes), 8)
     one_hot = torch.nn.functional.one_hot(target, num_classes).float()
@@ -275,13 +305,21 @@ def _check_soft_targets(make: LossFactory) -> None:
 
     soft = torch.randn(8, num_classes, generator=_generator()).softmax(-1)
     weights, samples = torch.linspace(0.5, 2, num_classes), torch.linspace(0, 2, 8)
-    by_class = make(num_classes, reduction="none", class_weights=weights)
-    losses = torch.stack([by_class(logits, torch.full_like(target, k)) for k in range(num_classes)], -1)
-    expected = (losses * soft).sum(-1) * samples
-    _close(by_class(logits, soft, samples), expected, "a soft target should give the expected loss")
+    rows, classes = logits.repeat_interleave(num_classes, 0), torch.arange(num_classes).repeat(8)
+    shares = (soft * samples[:, None]).flatten()
+    for reduction in ("mean", "sum"):
+        loss = make(num_classes, reduction=reduction)
+        expected = loss(rows, classes, shares)
+        _close(loss(logits, soft, samples), expected, f"a soft target should be a mixture of classes, {reduction!r}")
+    total = make(num_classes, reduction="sum", class_weights=weights)
+    _close(total(logits, soft, samples), total(rows, classes, shares), "class weights should weigh each class of it")
     loss = make(num_classes, class_weights=weights)
-    divisor = ((loss.normalizer(torch.arange(num_classes)) * soft).sum(-1) * samples).sum()
-    _close(loss(logits, soft, samples), expected.sum() / divisor, "the divisor should have no class weights")
+    if loss.separable:
+        divisor = ((loss.normalizer(torch.arange(num_classes)) * soft).sum(-1) * samples).sum()
+        _close(loss(logits, soft, samples), total(logits, soft, samples) / divisor, "the divisor has no class weights")
+        each = make(num_classes, reduction="none", class_weights=weights)
+        losses = torch.stack([each(logits, torch.full_like(target, k)) for k in range(num_classes)], -1)
+        _close(each(logits, soft, samples), (losses * soft).sum(-1) * samples, "'none' should be the expected loss")
 
 
 @_check
@@ -385,14 +423,15 @@ def _check_precision(make: LossFactory) -> None:
             _require(value.dtype == torch.float32, f"{dtype} logits should give a float32 loss, not {value.dtype}")
             # Beside 1% of the true number, the rounding of float32 at the scale of the sample.
             rounding = 4 * torch.finfo(torch.float32).eps * (1 + exact_grad.abs().amax(-1))
-            smallest = torch.finfo(dtype).tiny
+            limits = torch.finfo(dtype)
             off_value = (value.double() - exact).abs() > 0.01 * exact.abs() + rounding
-            off = (grad.double() - exact_grad).abs()
-            wrong = off > 0.01 * exact_grad.abs() + rounding[:, None] + smallest
+            exact_here = exact_grad.clamp(limits.min, limits.max)
+            off = (grad.double().clamp(limits.min, limits.max) - exact_here).abs()
+            wrong = off > 0.01 * exact_here.abs() + rounding[:, None] + limits.tiny
             # Rounding may hide the gradient of one logit behind that of the others, but not all of them: a confident
             # and right sample still has a gradient, exp(-20) = 2e-9.
-            seen = exact_grad.abs() > max(smallest, 1e-9)
-            lost = seen.any(-1) & ~((off <= 0.01 * exact_grad.abs()) & seen).any(-1)
+            seen = exact_grad.abs() > max(limits.tiny, 1e-9)
+            lost = seen.any(-1) & ~((off <= 0.01 * exact_here.abs()) & seen).any(-1)
             for index in (off_value | wrong.any(-1) | lost).nonzero().flatten()[:1].tolist():
                 raise AssertionError(
                     f"{dtype}, K={num_classes}, class {int(target[index])}, logits {logits[index].tolist()}: "
@@ -430,7 +469,8 @@ def _check_leading_shapes(make: LossFactory) -> None:
         _close(mean(*shaped), mean(logits, target), f"'mean' for leading shape {shape}")
         _require(each.log_probs(shaped[0]).shape == (*shape, 4), f"log_probs for leading shape {shape}")
         _require(each.violations(shaped[0]).shape == shape, f"violations for leading shape {shape}")
-    _close(each(logits[0], target[0]), flat[0], "'none' for one sample without a leading shape")
+    alone = flat[0] if each.separable else each(logits[:1], target[:1])[0]
+    _close(each(logits[0], target[0]), alone, "'none' for one sample without a leading shape")
     _close(mean(logits[0], target[0]), mean(logits[:1], target[:1]), "'mean' for one sample without a leading shape")
     _require(each.log_probs(logits[0]).shape == (4,), "log_probs for one sample without a leading shape")
     strided = torch.empty(logits.shape[::-1]).t().copy_(logits)
@@ -441,7 +481,7 @@ def _check_leading_shapes(make: LossFactory) -> None:
 
 @_check
 def _check_derivatives(make: LossFactory) -> None:
-    """The gradient is the derivative, by finite differences in float64."""
+    """The gradient is the derivative, and its derivative the second one, by finite differences in float64."""
     loss = make(4, class_weights=[0.5, 1, 2, 1.5])
     logits, target = _batch(loss, 5)
     target[0] = loss.ignore_index
@@ -450,6 +490,7 @@ def _check_derivatives(make: LossFactory) -> None:
     leaf = logits.double().requires_grad_()
     for labels in (target, soft):
         torch.autograd.gradcheck(lambda z, labels=labels: loss(z, labels, weight), (leaf,))
+        torch.autograd.gradgradcheck(lambda z, labels=labels: loss(z, labels, weight), (leaf,))
     value = loss(leaf, target, weight)
     _require(value.dtype == torch.float64, f"float64 logits should give a float64 loss, not {value.dtype}")
 
@@ -490,6 +531,20 @@ def _check_compile(make: LossFactory) -> None:
             _close(compiled_grad, grad, "the compiled gradient differs")
         _close(log_probs(logits), loss.log_probs(logits), "the compiled log-probabilities differ")
     torch.compiler.reset()
+
+
+@_check
+def _check_transforms(make: LossFactory) -> None:
+    """``torch.func`` differentiates and vectorises it."""
+    loss = make(4, class_weights=[0.5, 1, 2, 1.5])
+    logits, target = _batch(loss, 6)
+    soft = torch.randn(6, 4, generator=_generator()).softmax(-1)
+    for labels in (target, soft):
+        _, expected = _value_and_grad(loss, logits, labels)
+        _close(torch.func.grad(loss)(logits, labels), expected, "torch.func.grad differs from backward()")
+        each = torch.func.vmap(torch.func.grad(loss))(logits, labels)
+        alone = torch.stack([_value_and_grad(loss, logits[i], labels[i])[1] for i in range(6)])
+        _close(each, alone, "per-sample gradients by torch.func.vmap differ")
 
 
 @_check

@@ -8,6 +8,13 @@ VARIANTS = [
     ("coral", {"monotone": True}),
     ("corn", {"normalization": "samples"}),
     ("mean-variance", {"mean_weight": 0.0, "variance_weight": 1.0}),
+    ("clm", {"link": "probit"}),
+    ("clm", {"link": "cloglog"}),
+    ("sord", {"distance": "squared"}),
+    ("unimodal", {"unimodal_weight": 1.0, "min_variance": 0.01}),
+    ("cdw-ce", {"alpha": 0.5}),
+    ("regression", {"penalty": "l2"}),
+    ("regression", {"penalty": "huber", "delta": 0.5}),
 ]
 
 

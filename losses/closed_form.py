@@ -1,0 +1,74 @@
+"""Losses that know their own derivative: one pass for the value and the gradient, three buffers instead of ten.
+
+Most of what an ordinal loss costs on a CPU is not arithmetic but passes over ``(N, K)`` numbers and memory for each of
+them. A formula that brings its gradient along needs about as many as cross-entropy does. Its value is plain code all
+the same, for those who have to see through it: a compiler, ``torch.func``, and second derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checks import is_transformed
+
+Gradient = Callable[[], Tensor]
+"""Returns a gradient. It runs at most once, where nothing is recorded, and may overwrite all that the value left."""
+
+
+def over(buffer: Tensor) -> Tensor | None:
+    """Return what ``out=`` takes for an operation that may overwrite ``buffer``, an intermediate result of its own.
+
+    That is the buffer where nothing is recorded, and None, a fresh tensor, where automatic differentiation looks on.
+
+    Example:
+        >>> numbers = torch.zeros(2)
+        >>> with torch.no_grad():
+        ...     torch.exp(numbers, out=over(numbers)) is numbers
+        True
+    """
+    return None if torch.is_grad_enabled() else buffer
+
+
+def with_gradient(formula: Callable[[Tensor], tuple[Tensor, Gradient]], logits: Tensor) -> Tensor:
+    """Return the value of ``formula``, differentiable by the gradient that it brings along.
+
+    Args:
+        formula: ``(N, C)`` logits to a value and its gradient: a scalar and ``(N, C)``, or ``(N,)`` with one row of the
+            gradient for each number. Where the value is recorded it has to be differentiable by itself.
+        logits: ``(N, C)``.
+
+    Returns:
+        The value.
+
+    Example:
+        >>> logits = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> with_gradient(lambda z: (z.square().sum(), lambda: 2 * z), logits).backward()
+        >>> logits.grad
+        tensor([[2., 4.]])
+    """
+    if not (torch.is_grad_enabled() and logits.requires_grad) or is_transformed():
+        # A compiler does the same better, and torch.func needs plain steps.
+        return formula(logits)[0]
+    value: Tensor = _WithGradient.apply(logits, formula)
+    return value
+
+
+class _WithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, formula: Callable[[Tensor], tuple[Tensor, Gradient]]) -> Tensor:
+        value, gradient = formula(logits)
+        ctx.formula = formula
+        ctx.save_for_backward(logits, gradient())
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:
+        logits, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: somebody differentiates the gradient
+            value = ctx.formula(logits)[0]
+            return torch.autograd.grad(value, logits, outer, create_graph=True)[0], None
+        return (outer.unsqueeze(-1) if outer.dim() else outer) * gradient, None

@@ -1,0 +1,152 @@
+"""Weighted kappa: quadratic disagreement over the disagreement of chance, for a batch as a whole."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from .base import CallOptions, OrdinalLoss
+from .checks import REDUCTIONS, Reduction, check_choice, check_floating
+from .class_values import check_class_values, class_values_like, pairwise_differences
+from .closed_form import Gradient, with_gradient
+from .cross_entropy import softmax_log_probs, through_softmax
+from .reduction import as_batch
+from .registry import register
+from .soft_labels import mix
+
+
+def weighted_kappa_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_values: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Weighted kappa loss: expected quadratic disagreement over that of chance, one minus Cohen's quadratic kappa.
+
+    .. math:: \ell = \frac{\sum_i w_i \sum_j p_{ij} (a_j - a_{y_i})^2}
+        {W \sum_j \sum_k \bar p_j \bar t_k (a_j - a_k)^2}, \qquad p_i = \operatorname{softmax}(z_i)
+
+    with the weights :math:`w_i` of samples and classes, :math:`W = \sum_i w_i`, and the batch's weighted mean
+    prediction :math:`\bar p` and mean label :math:`\bar t`. It is 0 for perfect predictions and 1 for predictions
+    that know nothing of their sample, whatever K is.
+
+    Chance is that of the batch, so the loss of a batch is not the mean of losses of its samples: a batch of one class
+    has the loss 1 and no gradient, and small batches make a noisy loss. ``"mean"`` gives the formula, ``"none"`` what
+    each sample adds to it times W, ``"sum"`` the sum of that.
+
+    Args:
+        logits: ``(..., K)``.
+        target: Classes ``(...)``, integers, or class probabilities ``(..., K)``.
+        class_values: The values :math:`a` of the classes, e.g. ages: ``(K,)``; 0 to K - 1 without.
+        class_weights: ``(K,)``.
+        sample_weight: ``(...)``.
+        ignore_index: The class of samples that do not count; for integer targets only.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, see :func:`reduce_loss`.
+
+    Returns:
+        A scalar, or ``(...)`` for ``"none"``, in float32 or wider.
+
+    Raises:
+        ValueError: if an argument has a wrong type, shape or value; values are looked at on the CPU only.
+
+    Source: de la Torre, Puig, Valls 2018 (Pattern Recognition Letters 105), without its logarithm, as in Vargas,
+    Gutiérrez, Hervás-Martínez 2020.
+
+    Example:
+        >>> weighted_kappa_loss(torch.zeros(3, 3), torch.tensor([0, 1, 2]))
+        tensor(1.0000)
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    check_floating("logits", logits)
+    num_classes = logits.shape[-1]
+    check_class_values(class_values, logits, num_classes)
+    batch = as_batch(logits, target, num_classes, class_weights, sample_weight, ignore_index)
+    values = class_values_like(batch.logits, class_values, num_classes)
+    squares = pairwise_differences(values).square()
+
+    # What does not depend on the logits: the squared distances from each label, and the labels' mean and variance.
+    if batch.measure is None:
+        distances = squares.index_select(0, batch.target)
+        mass = batch.logits.new_ones(distances.shape[0]) if batch.weight is None else batch.weight
+        share = batch.logits.new_zeros(num_classes).index_add(0, batch.target, mass)
+        distances = distances if batch.weight is None else distances * mass.unsqueeze(-1)
+    else:
+        labels = batch.target if batch.weight is None else batch.target * batch.weight.unsqueeze(-1)
+        distances, mass, share = mix(labels, squares), labels.sum(-1), labels.sum(0)
+    total = share.sum()
+    total = torch.where(total > 0, total, 1)
+    from_mean = values - (share * values).sum() / total
+    # Around the mean label the disagreement of chance is a sum of two variances: nothing cancels.
+    from_mean = from_mean.square()
+    variance = (share * from_mean).sum() / total
+
+    def chance_of(of_predictions: Tensor) -> Tensor:
+        chance = (of_predictions * mass).sum() / total + variance
+        # No disagreement by chance means that all is one class: nothing is observed either.
+        return torch.where(chance > 0, chance, 1)
+
+    divisor = total if reduction == "mean" else 1
+
+    def formula(z: Tensor) -> tuple[Tensor, Gradient]:
+        probs = F.softmax(z, dim=-1)
+        terms = probs * distances
+        observed = terms.sum()
+        of_predictions = probs * from_mean
+        chance = chance_of(of_predictions.sum(-1))
+        value = observed / chance
+
+        def gradient() -> Tensor:
+            scale = 1 / (chance * divisor)
+            products = terms.addcmul_(of_predictions, mass.unsqueeze(-1) * (value / total), value=-1).mul_(scale)
+            return through_softmax(products, probs)
+
+        return value / divisor, gradient
+
+    if reduction == "none":
+        # Each number depends on every sample, through chance. Two sums for each sample and what is done with them.
+        observed, of_predictions = _expectations(distances, batch.logits), _expectations(from_mean, batch.logits)
+        return (observed / chance_of(of_predictions)).reshape(batch.leading)
+    return with_gradient(formula, batch.logits)
+
+
+def _expectations(values: Tensor, logits: Tensor) -> Tensor:
+    """Return the expected value under the softmax of each row, ``(N,)``."""
+
+    def formula(z: Tensor) -> tuple[Tensor, Gradient]:
+        probs = F.softmax(z, dim=-1)
+        products = probs * values
+        return products.sum(-1), lambda: through_softmax(products, probs)
+
+    return with_gradient(formula, logits)
+
+
+@register("weighted-kappa")
+class WeightedKappaLoss(OrdinalLoss):
+    """Weighted kappa loss as a module, see :func:`weighted_kappa_loss` and, for the options, :class:`OrdinalLoss`.
+
+    The ``class_values`` are what the squared distances are between.
+
+    Example:
+        >>> WeightedKappaLoss(num_classes=3)(torch.zeros(3, 3), torch.tensor([0, 1, 2]))
+        tensor(1.0000)
+    """
+
+    summary = "quadratic disagreement over that of chance, one minus Cohen's kappa of the batch"
+    source = "de la Torre, Puig, Valls 2018 (Pattern Recognition Letters 105)"
+    paper_decoder = "mode"
+    separable = False
+
+    def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        """Return :func:`weighted_kappa_loss`."""
+        return weighted_kappa_loss(logits, target, class_values=self.class_values, **options)
+
+    def compute_log_probs(self, logits: Tensor) -> Tensor:
+        """Return :func:`softmax_log_probs`."""
+        return softmax_log_probs(logits)

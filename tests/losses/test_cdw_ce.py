@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+from dlordinal.losses import CDWCELoss
+
+from ordage.losses import CdwCeLoss, cdw_ce_loss
+
+LOGITS = 3 * torch.randn(20, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+TARGET = torch.arange(20) % 6
+VALUES = torch.tensor([2.0, 3.5, 8.0, 20.0, 40.0, 41.0], dtype=torch.float64)
+
+
+def softmax(row):
+    exponentials = [math.exp(logit) for logit in row]
+    return [exponential / sum(exponentials) for exponential in exponentials]
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0, 5.0])
+def test_value_equals_the_formula_of_the_paper(alpha):
+    expected = []
+    for row, label in zip(LOGITS.tolist(), TARGET.tolist(), strict=True):
+        terms = [abs(j - label) ** alpha * math.log(1 - p) for j, p in enumerate(softmax(row))]
+        expected.append(-sum(terms))
+
+    loss = cdw_ce_loss(LOGITS, TARGET, alpha=alpha, reduction="none")
+
+    torch.testing.assert_close(loss, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+
+
+def test_value_and_gradient_equal_dlordinal_up_to_what_it_adds_inside_its_logarithms():
+    ours, theirs = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+
+    value, expected = cdw_ce_loss(ours, TARGET, alpha=1.5), CDWCELoss(num_classes=6, alpha=1.5)(theirs, TARGET)
+
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_confident_wrong_answer_costs_its_logit_for_each_step():
+    # 1 - p of the wrong class is exp(-200): -log of it is 200, twice for two classes away at alpha 1.
+    logits = torch.tensor([0.0, 0.0, 200.0], requires_grad=True)
+
+    loss = cdw_ce_loss(logits, torch.tensor(0), alpha=1.0)
+    loss.backward()
+
+    torch.testing.assert_close(loss, torch.tensor(2 * (200 - math.log(2))))
+    torch.testing.assert_close(logits.grad, torch.tensor([-1.0, -1.0, 2.0]))
+
+
+def test_two_equal_largest_logits_are_no_special_case():
+    logits = torch.tensor([[3.0, 3.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    expected = [-sum(j * math.log(1 - p) for j, p in enumerate(softmax(row))) for row in logits.tolist()]
+
+    loss = cdw_ce_loss(logits, torch.tensor([0, 0]), alpha=1.0, reduction="none")
+
+    assert loss.tolist() == pytest.approx(expected)
+
+
+def test_exponent_that_is_none_is_an_error():
+    with pytest.raises(ValueError, match="`alpha` to be a finite number above 0, but got 0"):
+        CdwCeLoss(5, alpha=0)

@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from ordage.losses import available, create, reduce_loss
+from ordage.losses.closed_form import over, with_gradient
+
+
+def cube(z):
+    return (z**3).sum(-1), lambda: 3 * z**2
+
+
+def test_gradient_is_the_one_that_comes_along():
+    logits = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+
+    with_gradient(lambda z: (z.sum(-1), lambda: torch.full_like(z, 7.0)), logits).sum().backward()
+
+    assert torch.equal(logits.grad, torch.full((2, 2), 7.0))
+
+
+def test_gradient_may_be_asked_for_twice():
+    logits = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    value = with_gradient(cube, logits).sum()
+
+    first, second = (torch.autograd.grad(value, logits, retain_graph=True)[0] for _ in range(2))
+
+    assert torch.equal(first, second)
+
+
+def test_third_derivative_is_right():
+    logits = torch.tensor([[2.0]], requires_grad=True, dtype=torch.float64)
+
+    value = with_gradient(cube, logits).sum()
+    for _ in range(3):
+        (value,) = torch.autograd.grad(value.sum(), logits, create_graph=True)
+
+    assert value.item() == 6
+
+
+def test_gradient_is_not_computed_for_nobody():
+    def fail():
+        raise AssertionError("nobody asked")
+
+    with torch.no_grad():
+        assert with_gradient(lambda z: (z.sum(), fail), torch.ones(1, 2, requires_grad=True)) == 2
+    assert with_gradient(lambda z: (z.sum(), fail), torch.ones(1, 2)) == 2
+
+
+def test_buffers_are_overwritten_only_where_nothing_is_recorded():
+    buffer = torch.zeros(2)
+
+    assert over(buffer) is None
+    with torch.no_grad():
+        assert over(buffer) is buffer
+
+
+@pytest.mark.parametrize("name", available())
+def test_weights_that_are_learned_get_their_gradient(name):
+    # The gradient that comes along is that of the logits: learned sample weights need the plain value.
+    loss = create(name, 4)
+    logits = torch.randn(6, loss.out_features, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight = torch.linspace(0.5, 2, 6, dtype=torch.float64, requires_grad=True)
+    target = torch.arange(6) % 4
+
+    assert torch.autograd.gradcheck(lambda w: loss(logits, target, w), (weight,))
+    assert torch.autograd.gradcheck(lambda z: loss(z, target, weight.detach()), (logits.clone().requires_grad_(),))
+
+
+def test_formula_of_a_user_takes_weights_and_ignored_samples():
+    def hard(z, y):
+        error = z[:, 0] - y
+        return error**2, lambda: 2 * error.unsqueeze(-1)
+
+    logits = torch.tensor([[1.0], [5.0], [9.0]], requires_grad=True)
+    loss = reduce_loss(
+        hard,
+        logits,
+        torch.tensor([0, 2, -100]),
+        num_classes=3,
+        closed_form=True,
+        class_weights=torch.tensor([1.0, 1.0, 3.0]),
+    )
+    loss.backward()
+
+    assert loss.item() == (1 + 3 * 9) / 4
+    assert logits.grad.flatten().tolist() == [2 / 4, 3 * 6 / 4, 0]
