@@ -116,7 +116,8 @@ def compare(
     from .training import make_accelerator
 
     prepared, resolved = prepare_run(asked, manifest, asked.losses, reporter)
-    what = "_".join((prepared.plan.model, *asked.losses))
+    named = asked.losses if len(asked.losses) <= 4 else (f"{len(asked.losses)}_losses",)
+    what = "_".join((prepared.plan.model, *named))
     path = claim_directory(Path(out), path, what, overwrite=overwrite)
     prepared.dataset.write_splits(path / "splits.csv")
     write_config(path, resolved.to_dict())

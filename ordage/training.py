@@ -310,7 +310,7 @@ def predictions_of(
         target=dataset.target[rows],
         subject=None if dataset.subject is None else dataset.subject[rows],
         groups={name: table[name].to_numpy(np.str_) for name in dataset.manifest.groups},
-        meta={**meta, "paper_decoder": criterion.paper_decoder},
+        meta={**meta, "paper_decoder": criterion.paper_decoder, "point_predictor": criterion.predicts_point},
         violation=violations.numpy(),
     )
 

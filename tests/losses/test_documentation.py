@@ -1,4 +1,6 @@
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +41,10 @@ def test_everything_that_a_loss_module_defines_for_users_is_exported():
     losses = {type(loss).__name__ for loss in (get(name)(3) for name in available())}
 
     assert losses <= set(PUBLIC)
+
+
+def test_document_lists_every_loss_and_no_other():
+    text = (Path(__file__).parents[2] / "docs" / "losses.md").read_text(encoding="utf-8")
+    table = text[text.index("| name |") : text.index("Losses differ a hundredfold")]
+
+    assert sorted(re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)) == available()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 import ordage as package
 from ordage.errors import NonFiniteError
 from ordage.eval import OrdinalScale
+from ordage.losses import available
 from ordage.runs import Run
 
 SMALL = {"img_size": 24, "in_chans": 1, "model": "ordage_tiny", "device": "cpu", "verbosity": 0}
@@ -122,6 +124,16 @@ def test_a_loss_that_is_not_finite_stops_training_with_the_rate(arrays, tmp_path
         fit(data=str(arrays), epochs=2, lr=1e30, opt="sgd", out=tmp_path, name="a")
 
     assert not Run(tmp_path / "a").finished
+
+
+@pytest.mark.parametrize("loss", available())
+def test_every_loss_trains_and_its_run_can_be_loaded(arrays, tmp_path, loss):
+    run = fit(data=str(arrays), epochs=1, loss=loss, out=tmp_path, name="a")
+    predicted = package.load(run.path)([np.zeros((24, 24), np.uint8)]).to_frame()
+
+    assert 0 <= predicted["age"].item() <= 116
+    # A point is no distribution: the likelihood of its one-hot probabilities is not printed.
+    assert (run.report["test"]["rest"]["nll"] is None) == (loss == "regression")
 
 
 def test_class_weights_move_the_predictions_to_rare_bins(arrays, tmp_path):
