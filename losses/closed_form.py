@@ -33,6 +33,16 @@ def over(buffer: Tensor) -> Tensor | None:
     return None if torch.is_grad_enabled() else buffer
 
 
+def constant(*options: Tensor | None) -> bool:
+    """Return whether nobody asks for a derivative in these: the gradient that comes along is that of the logits alone.
+
+    Example:
+        >>> constant(None, torch.zeros(2)), constant(torch.zeros(2, requires_grad=True))
+        (True, False)
+    """
+    return not any(option is not None and option.requires_grad for option in options)
+
+
 def with_gradient(formula: Callable[[Tensor], tuple[Tensor, Gradient]], logits: Tensor) -> Tensor:
     """Return the value of ``formula``, differentiable by the gradient that it brings along.
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from .base import CallOptions, LossOptions, OrdinalLoss
 from .binary import binary_terms, log_sigmoid, older_signs, softplus
 from .checks import Reduction, as_weights, check_choice, check_floating, check_tensor
-from .closed_form import Gradient
+from .closed_form import Gradient, constant
 from .reduction import full_precision, reduce_loss
 from .registry import register
 
@@ -112,7 +112,7 @@ def _loss(
         target,
         num_classes=tasks + 1,
         soft=soft,
-        closed_form=True,
+        closed_form=constant(task_weights),
         normalizer=(lambda y: _tasks_asked(y, tasks)) if normalization == "tasks" else None,
         **options,
     )

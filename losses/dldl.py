@@ -10,7 +10,7 @@ from torch import Tensor
 from .base import CallOptions, LossOptions, OrdinalLoss
 from .checks import Reduction, check_floating
 from .class_values import check_class_values, class_values_like
-from .closed_form import Gradient
+from .closed_form import Gradient, constant
 from .cross_entropy import softmax_log_probs
 from .reduction import reduce_loss
 from .registry import register
@@ -86,7 +86,9 @@ def _loss(
         losses, _ = cross_entropy_to(mix(q, soft_labels), z)
         return losses - (q * entropy.to(z.dtype)).sum(-1)
 
-    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, **options)
+    return reduce_loss(
+        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=constant(soft_labels), **options
+    )
 
 
 def entropies(soft_labels: Tensor) -> Tensor:

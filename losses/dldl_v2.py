@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from .base import CallOptions, LossOptions, OrdinalLoss
 from .checks import Reduction, check_floating, check_non_negative_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
-from .closed_form import Gradient, over
+from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs
 from .dldl import entropies
 from .reduction import reduce_loss
@@ -117,7 +117,15 @@ def _loss(
         at_class = mean_weight * (mean - values).abs() - entropy.to(z.dtype)
         return losses + (q * at_class).sum(-1)
 
-    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, **options)
+    return reduce_loss(
+        hard,
+        logits,
+        target,
+        num_classes=logits.shape[-1],
+        soft=soft,
+        closed_form=constant(differences, soft_labels),
+        **options,
+    )
 
 
 @register("dldl-v2")

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from .base import CallOptions, LossOptions, OrdinalLoss
 from .checks import Reduction, check_floating, check_non_negative_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
-from .closed_form import Gradient, over
+from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_at, softmax_log_probs
 from .reduction import full_precision, reduce_loss
 from .registry import register
@@ -122,7 +122,9 @@ def _loss(
         at_class = -log_probs + (mean_weight / 2) * squared_error + variance_weight * variance
         return (q * at_class).sum(-1)
 
-    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, **options)
+    return reduce_loss(
+        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=constant(differences), **options
+    )
 
 
 @register("mean-variance")

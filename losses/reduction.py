@@ -19,7 +19,7 @@ from .checks import (
     check_target,
     check_tensor,
 )
-from .closed_form import Gradient, with_gradient
+from .closed_form import Gradient, constant, with_gradient
 
 PerSample = Callable[[Tensor, Tensor], Tensor]
 """``(N, C)`` logits of at least float32 and ``(N,)`` valid classes, or ``(N, K)`` class weights, to ``(N,)`` losses."""
@@ -130,7 +130,7 @@ def reduce_loss(
 
     if batch.measure is not None:
         value = reduced((soft or _at_every_class(hard))(batch.logits, batch.target))
-    elif closed_form and not (weight is not None and weight.requires_grad):
+    elif closed_form and constant(weight):
         value = with_gradient(formula, batch.logits)
     else:
         losses = hard(batch.logits, batch.target)

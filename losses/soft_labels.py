@@ -26,7 +26,7 @@ from .checks import (
     describe,
 )
 from .class_values import pairwise_differences
-from .closed_form import Gradient
+from .closed_form import Gradient, constant
 from .cross_entropy import softmax_log_probs
 from .reduction import reduce_loss
 from .registry import register
@@ -376,7 +376,7 @@ def soft_label_loss(
         target,
         num_classes=num_classes,
         soft=soft,
-        closed_form=True,
+        closed_form=constant(soft_labels),
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,

@@ -11,7 +11,7 @@ from torch import Tensor
 from .base import CallOptions, LossOptions, OrdinalLoss
 from .binary import binary_terms, log_sigmoid, older_signs, softplus
 from .checks import as_weights, check_floating, check_tensor, check_width
-from .closed_form import Gradient
+from .closed_form import Gradient, constant
 from .reduction import full_precision, reduce_loss
 
 
@@ -54,7 +54,9 @@ def threshold_loss(
         weights = weights_like(z)
         return (terms if weights is None else terms * weights).sum(-1)
 
-    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1] + 1, soft=soft, closed_form=True, **options)
+    return reduce_loss(
+        hard, logits, target, num_classes=logits.shape[-1] + 1, soft=soft, closed_form=constant(task_weights), **options
+    )
 
 
 def threshold_log_probs(logits: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from .base import CallOptions, LossOptions, OrdinalLoss
 from .binary import older_signs
 from .checks import Reduction, check_floating, check_non_negative_number, check_positive_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
-from .closed_form import Gradient, over
+from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs, through_softmax
 from .reduction import full_precision, reduce_loss
 from .registry import register
@@ -144,7 +144,9 @@ def _loss(
         up_to = q[..., :-1].cumsum(-1)
         return gaussian + unimodal_weight * (above * (-steps).clamp(min=0) + up_to * steps.clamp(min=0)).sum(-1)
 
-    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, **options)
+    return reduce_loss(
+        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=constant(differences), **options
+    )
 
 
 def _check(unimodal_weight: float, min_variance: float | None) -> None:

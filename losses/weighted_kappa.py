@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from .base import CallOptions, OrdinalLoss
 from .checks import REDUCTIONS, Reduction, check_choice, check_floating
 from .class_values import check_class_values, class_values_like, pairwise_differences
-from .closed_form import Gradient, with_gradient
+from .closed_form import Gradient, constant, with_gradient
 from .cross_entropy import softmax_log_probs, through_softmax
 from .reduction import as_batch
 from .registry import register
@@ -111,9 +111,9 @@ def weighted_kappa_loss(
 
     if reduction == "none":
         # Each number depends on every sample, through chance. Two sums for each sample and what is done with them.
-        observed, of_predictions = _expectations(distances, batch.logits), _expectations(from_mean, batch.logits)
+        observed, of_predictions = (_expectations(table, batch.logits) for table in (distances, from_mean))
         return (observed / chance_of(of_predictions)).reshape(batch.leading)
-    return with_gradient(formula, batch.logits)
+    return with_gradient(formula, batch.logits) if constant(distances, mass) else formula(batch.logits)[0]
 
 
 def _expectations(values: Tensor, logits: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def _expectations(values: Tensor, logits: Tensor) -> Tensor:
         products = probs * values
         return products.sum(-1), lambda: through_softmax(products, probs)
 
-    return with_gradient(formula, logits)
+    return with_gradient(formula, logits) if constant(values) else formula(logits)[0]
 
 
 @register("weighted-kappa")

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ordage import losses
 from ordage.losses import available, create, reduce_loss
 from ordage.losses.closed_form import over, with_gradient
 
@@ -53,16 +54,50 @@ def test_buffers_are_overwritten_only_where_nothing_is_recorded():
         assert over(buffer) is buffer
 
 
-@pytest.mark.parametrize("name", available())
-def test_weights_that_are_learned_get_their_gradient(name):
-    # The gradient that comes along is that of the logits: learned sample weights need the plain value.
-    loss = create(name, 4)
-    logits = torch.randn(6, loss.out_features, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    weight = torch.linspace(0.5, 2, 6, dtype=torch.float64, requires_grad=True)
-    target = torch.arange(6) % 4
+VALUES = torch.tensor([1.0, 2.0, 5.0, 9.0], dtype=torch.float64)
 
-    assert torch.autograd.gradcheck(lambda w: loss(logits, target, w), (weight,))
-    assert torch.autograd.gradcheck(lambda z: loss(z, target, weight.detach()), (logits.clone().requires_grad_(),))
+
+@pytest.mark.parametrize("target", [torch.arange(6) % 4, torch.rand(6, 4, dtype=torch.float64).softmax(-1)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("name", available())
+def test_weights_that_are_learned_get_their_gradient_beside_the_logits(name, reduction, target):
+    # The gradient that comes along is that of the logits.
+    loss = create(name, 4, reduction=reduction)
+    logits = torch.randn(6, loss.out_features, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight = torch.linspace(0.5, 2, 6, dtype=torch.float64)
+
+    assert torch.autograd.gradcheck(lambda z, w: loss(z, target, w), (logits.requires_grad_(), weight.requires_grad_()))
+
+
+@pytest.mark.parametrize(
+    ("function", "option", "value"),
+    [
+        (losses.coral_loss, "task_weights", VALUES[:3]),
+        (losses.or_cnn_loss, "task_weights", VALUES[:3]),
+        (losses.corn_loss, "task_weights", VALUES[:3]),
+        (losses.soft_label_loss, "soft_labels", losses.exponential_labels(4)),
+        *(
+            (function, "class_values", VALUES)
+            for function in (
+                losses.mean_variance_loss,
+                losses.dldl_loss,
+                losses.dldl_v2_loss,
+                losses.sord_loss,
+                losses.unimodal_loss,
+                losses.weighted_kappa_loss,
+                losses.regression_loss,
+            )
+        ),
+    ],
+)
+def test_options_that_are_learned_get_their_gradient_beside_the_logits(function, option, value):
+    width = {"task_weights": 3}.get(option, 1 if function is losses.regression_loss else 4)
+    logits = torch.randn(6, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    assert torch.autograd.gradcheck(
+        lambda z, learned: function(z, torch.arange(6) % 4, **{option: learned}),
+        (logits.requires_grad_(), value.clone().requires_grad_()),
+    )
 
 
 def test_formula_of_a_user_takes_weights_and_ignored_samples():
