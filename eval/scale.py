@@ -124,6 +124,24 @@ class OrdinalScale:
         return cls._of_starts(tuple(range(0, math.floor(max_age) + 1, width)), "max_age", max_age)
 
     @classmethod
+    def equal_count(cls, count: int, youngest: int, oldest: int) -> Self:
+        """``count`` classes of equal width, in whole years, over the ages from ``youngest`` to ``oldest``.
+
+        Where the years do not divide evenly the widths differ by one. The last class is left open.
+
+        Raises:
+            ValueError: ``count`` is below 2, or there are fewer years than classes.
+
+        Example:
+            >>> OrdinalScale.equal_count(4, 0, 79).spec, OrdinalScale.equal_count(3, 16, 25).spec
+            ('0-19,20-39,40-59,60+', '16-18,19-21,22+')
+        """
+        years = oldest - youngest + 1
+        if not 2 <= count <= years:
+            raise ValueError(f"Expected `count` to be 2 to {years}, the years that there are, but got {count}.")
+        return cls._of_starts(tuple(youngest + k * years // count for k in range(count)), "oldest", oldest)
+
+    @classmethod
     def from_intervals(cls, intervals: Iterable[tuple[float, float | None]], *, unit: str = "years") -> Self:
         """The distinct intervals of some data, in order of value.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .config import CompareConfig, RunConfig
     from .errors import OrdageError
     from .fitting import fit
+    from .inspection import inspect
     from .predictor import Predictor, load
     from .runs import Run
 
@@ -23,6 +24,7 @@ _HOME = {
     "RunConfig": "config",
     "OrdageError": "errors",
     "fit": "fitting",
+    "inspect": "inspection",
     "load": "predictor",
     "Predictor": "predictor",
     "Run": "runs",
@@ -37,6 +39,7 @@ __all__ = [
     "RunConfig",
     "compare",
     "fit",
+    "inspect",
     "load",
 ]
 

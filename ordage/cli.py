@@ -13,11 +13,11 @@ import traceback
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from .config import CompareConfig, RunConfig, TrainingConfig, read_yaml
+from .config import CompareConfig, DataConfig, RunConfig, read_yaml
 from .errors import OrdageError, UsageError, did_you_mean
 
 __all__ = ["app", "main"]
@@ -161,10 +161,19 @@ def _work(
     return (read_yaml(config) if config else {}), work
 
 
-def _with_options(config: type[TrainingConfig]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of ``config`` as flags, and those of `_work`.
+def _manner(
+    config: Config = None, quiet: Quiet = False, verbose: Verbose = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the configuration file, and the other argument of ``inspect``."""
+    return (read_yaml(config) if config else {}), {"verbosity": 0 if quiet else 1 + verbose}
 
-    It receives the options that the user gave, those of ``--config`` included, and where and how to work.
+
+def _with_options(
+    config: type[DataConfig], about: Callable[..., tuple[dict[str, Any], dict[str, Any]]] = _work
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of ``config`` as flags, and the parameters of ``about``.
+
+    It receives the options that the user gave, those of ``--config`` included, and what ``about`` makes of its own.
     """
     hints = typing.get_type_hints(config)
     order = ("Data", "Input", "Model", "Training", "Machine")
@@ -189,14 +198,14 @@ def _with_options(config: type[TrainingConfig]) -> Callable[[Callable[..., None]
 
     names = sorted(hints, key=lambda name: order.index(config.field(name).metadata["panel"]))
 
-    work_parameters = list(inspect.signature(_work, eval_str=True).parameters.values())
+    work_parameters = list(inspect.signature(about, eval_str=True).parameters.values())
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.default is not p.empty]
 
         def wrapper(**arguments: Any) -> None:
             given = {name: _split(arguments[name], hints[name]) for name in names if arguments[name] is not None}
-            file, work = _work(**{p.name: arguments[p.name] for p in work_parameters})
+            file, work = about(**{p.name: arguments[p.name] for p in work_parameters})
             command({**file, **given}, work, **{p.name: arguments[p.name] for p in own})
 
         parameters = [*map(parameter, names), *work_parameters, *own]
@@ -231,6 +240,81 @@ def _compare(options: dict[str, Any], work: dict[str, Any], json_output: Json = 
     _print(tables.comparison_json(comparison), json_output, lambda: tables.print_comparison(comparison))
     if failed := comparison.report["failed"]:
         raise typer.Exit(failed[0]["exit_code"])
+
+
+@app.command(name="inspect")
+@_with_options(DataConfig, _manner)
+def _inspect(
+    options: dict[str, Any],
+    manner: dict[str, Any],
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page that shows what is odd.", rich_help_panel="Output"),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write", help="Write a table of what can be used, every picture once.", rich_help_panel="Output"
+        ),
+    ] = None,
+    conflicts: Annotated[
+        Literal["drop", "mean"],
+        typer.Option(
+            help="With --write, identical pictures with different ages: drop them, or keep the mean of ages that lie "
+            "within --tolerance.",
+            metavar="drop|mean",
+            rich_help_panel="Output",
+        ),
+    ] = "drop",
+    tolerance: Annotated[float, typer.Option(help="In years.", rich_help_panel="Output")] = 5.0,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look at every image and label before anything is trained on them."""
+    from . import tables
+    from .inspection import inspect as look
+    from .inspection import write_page
+
+    audit = look(options, **manner)
+    content = audit.to_dict()
+    if write is not None:
+        content["clean"] = {"path": str(write), **audit.write_csv(write, conflicts=conflicts, tolerance=tolerance)}
+    if html is not None:
+        write_page(audit, html)
+        content["html"] = str(html)
+    _print(content, json_output, lambda: tables.print_audit(content))
+
+
+cache = typer.Typer(name="cache", help="The folder of decoded images.", no_args_is_help=True)
+app.add_typer(cache)
+
+
+@cache.command(name="list")
+def _cache_list(json_output: Json = False, debug: Debug = False) -> None:
+    """Show what it holds, and how large that is."""
+    from . import tables
+    from .data.cache import cache_root, entries
+
+    found = entries()
+    content = {"folder": str(cache_root()), "entries": [entry.to_dict() for entry in found]}
+    _print(content, json_output, lambda: tables.print_cache(content))
+
+
+@cache.command(name="clear")
+def _cache_clear(
+    names: Annotated[list[str] | None, typer.Argument(help="Entries by name; all of them when left out.")] = None,
+    unused: Annotated[float, typer.Option("--unused", help="Only what nobody opened for so many days.", min=0)] = 0.0,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Delete decoded images; they are decoded again when they are needed."""
+    from .data.cache import cache_root, clear, size_text
+
+    deleted = clear(names or (), unused_days=unused)
+    size = sum(entry.size for entry in deleted)
+    content = {"folder": str(cache_root()), "deleted": [entry.to_dict() for entry in deleted], "bytes": size}
+    count = f"{len(deleted)} {'entry' if len(deleted) == 1 else 'entries'}"
+    _print(content, json_output, lambda: print(f"{count} deleted from {cache_root()}, {size_text(size)} freed"))
 
 
 @app.command(name="evaluate")

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 
 from .errors import DataError, UsageError, did_you_mean
 
-__all__ = ["CompareConfig", "RunConfig", "TrainingConfig", "read_yaml"]
+__all__ = ["CompareConfig", "DataConfig", "RunConfig", "TrainingConfig", "read_yaml"]
 
 
 def option(default: Any, help: str, *, panel: str, flags: tuple[str, ...] = (), minimum: float | None = None) -> Any:
@@ -33,8 +33,8 @@ def option(default: Any, help: str, *, panel: str, flags: tuple[str, ...] = (), 
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """The options that ``fit`` and ``compare`` share."""
+class DataConfig:
+    """The options that say which data is meant and how it is read: what ``inspect`` takes, and all that train."""
 
     data: str = option("demo", "Folder, table or arrays; the built-in demo set when left out.", panel="Data")
     layout: str | None = option(None, "How the data lies on disk; recognised by itself.", panel="Data")
@@ -47,60 +47,45 @@ class TrainingConfig:
     group_col: tuple[str, ...] = option((), "Columns to carry along as groups, separated by commas.", panel="Data")
     split_col: str | None = option(None, "Column with train, val or test.", panel="Data")
     bins: str | None = option(
-        None, "Bins to judge on: '0-10,11-20,21+', a width such as '10', 'quantile:8' or 'years'.", panel="Data"
+        None,
+        "Bins to judge on: '0-10,11-20,21+'; '10', that many of equal width; 'width:5', of so many years; "
+        "'quantile:8'; 'years'.",
+        panel="Data",
     )
     train_on: Literal["years", "bins"] | None = option(
         None, "Classes of the model; years when exact ages are known.", panel="Data"
     )
-    splits: str | None = option(None, "A splits.csv to use again (columns id and part).", panel="Data")
+    splits: str | None = option(
+        None, "A splits.csv to use again, or a JSON file of the Facial-Age-Estimation-Benchmark.", panel="Data"
+    )
     split_seed: int = option(0, "Seed of the split, the same for every training seed.", panel="Data", minimum=0)
+    folds: int | None = option(
+        None,
+        "Make so many folds: one is tested, the one before it validates, the others train.",
+        panel="Data",
+        minimum=3,
+    )
+    fold: int = option(0, "Which fold is tested, from 0; also of folds that the data brings.", panel="Data", minimum=0)
+    near_duplicates: bool = option(
+        False,
+        "Keep near-identical images on one side of the split too, not only identical ones.",
+        panel="Data",
+        flags=("--near-duplicates",),
+    )
     allow_rejected: bool = option(
         False, "Go on although more than 1 % of the samples cannot be read.", panel="Data", flags=("--allow-rejected",)
+    )
+    cache_limit: float | None = option(
+        None,
+        "Sets that take more GB decoded are decoded anew every epoch instead of cached; half of the free disk.",
+        panel="Data",
+        minimum=0,
     )
 
     img_size: int | None = option(None, "Side of the square input, in pixels.", panel="Input", minimum=8)
     in_chans: Literal[1, 3] | None = option(None, "1 for grey, 3 for colour.", panel="Input")
     fit: Literal["crop", "pad", "stretch"] = option(
         "crop", "How an image that is not square becomes so.", panel="Input"
-    )
-    augment: Literal["none", "light", "full"] | None = option(
-        None, "none; light: flip and shift; full: rotation, scale, brightness too. light on a CPU.", panel="Input"
-    )
-
-    model: str = option("auto", "Any timm backbone, seed_cnn, or ordage_tiny, ordage_small.", panel="Model")
-    weights: str | None = option(None, "File with the backbone's weights (safetensors or state dict).", panel="Model")
-    pretrained: bool = option(
-        True,
-        "Start from timm's pretrained weights, where there are any.",
-        panel="Model",
-        flags=("--pretrained/--no-pretrained",),
-    )
-
-    epochs: int = option(30, "Passes over the training part.", panel="Training", minimum=1)
-    batch_size: int = option(64, "Images in a step.", panel="Training", flags=("--batch-size", "-b"), minimum=1)
-    lr: float | None = option(
-        None, "Peak learning rate; 2e-3 from scratch, 3e-4 with pretrained weights.", panel="Training", minimum=0
-    )
-    opt: str = option("adamw", "Any timm optimiser.", panel="Training")
-    weight_decay: float = option(0.05, "Not on norms and biases.", panel="Training", minimum=0)
-    layer_decay: float | None = option(
-        None, "Learning-rate factor from one layer to the one below.", panel="Training", minimum=0
-    )
-    warmup_epochs: float = option(1.0, "Epochs of linear warm-up before the cosine.", panel="Training", minimum=0)
-    freeze: int | None = option(
-        None, "First epochs that train the head alone; 1 with pretrained weights.", panel="Training", minimum=0
-    )
-    ema: float = option(0.0, "Decay of the weights' moving average, e.g. 0.999; 0: none.", panel="Training", minimum=0)
-    patience: int = option(10, "Epochs without a better validation MAE before it stops.", panel="Training", minimum=1)
-    class_weights: Literal["balanced", "effective"] | None = option(None, "Weigh rare classes more.", panel="Training")
-
-    device: str | None = option(None, "cpu, cuda, cuda:1, mps; the best there is when left out.", panel="Machine")
-    precision: Literal["fp32", "bf16", "fp16"] | None = option(
-        None, "bf16 or fp16 on a GPU, fp32 on a CPU.", panel="Machine"
-    )
-    compile: bool = option(False, "Compile the model with torch.compile.", panel="Machine", flags=("--compile",))
-    deterministic: bool = option(
-        False, "Prefer algorithms that repeat bit for bit, also on a GPU.", panel="Machine", flags=("--deterministic",)
     )
 
     __pydantic_config__ = {"coerce_numbers_to_str": True}  # noqa: RUF012 - pydantic's name; YAML reads `bins: 10` as 10
@@ -143,6 +128,51 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the options as YAML and JSON can hold them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(DataConfig):
+    """The options that ``fit`` and ``compare`` share."""
+
+    augment: Literal["none", "light", "full"] | None = option(
+        None, "none; light: flip and shift; full: rotation, scale, brightness too. light on a CPU.", panel="Input"
+    )
+
+    model: str = option("auto", "Any timm backbone, seed_cnn, or ordage_tiny, ordage_small.", panel="Model")
+    weights: str | None = option(None, "File with the backbone's weights (safetensors or state dict).", panel="Model")
+    pretrained: bool = option(
+        True,
+        "Start from timm's pretrained weights, where there are any.",
+        panel="Model",
+        flags=("--pretrained/--no-pretrained",),
+    )
+
+    epochs: int = option(30, "Passes over the training part.", panel="Training", minimum=1)
+    batch_size: int = option(64, "Images in a step.", panel="Training", flags=("--batch-size", "-b"), minimum=1)
+    lr: float | None = option(
+        None, "Peak learning rate; 2e-3 from scratch, 3e-4 with pretrained weights.", panel="Training", minimum=0
+    )
+    opt: str = option("adamw", "Any timm optimiser.", panel="Training")
+    weight_decay: float = option(0.05, "Not on norms and biases.", panel="Training", minimum=0)
+    layer_decay: float | None = option(
+        None, "Learning-rate factor from one layer to the one below.", panel="Training", minimum=0
+    )
+    warmup_epochs: float = option(1.0, "Epochs of linear warm-up before the cosine.", panel="Training", minimum=0)
+    freeze: int | None = option(
+        None, "First epochs that train the head alone; 1 with pretrained weights.", panel="Training", minimum=0
+    )
+    ema: float = option(0.0, "Decay of the weights' moving average, e.g. 0.999; 0: none.", panel="Training", minimum=0)
+    patience: int = option(10, "Epochs without a better validation MAE before it stops.", panel="Training", minimum=1)
+    class_weights: Literal["balanced", "effective"] | None = option(None, "Weigh rare classes more.", panel="Training")
+
+    device: str | None = option(None, "cpu, cuda, cuda:1, mps; the best there is when left out.", panel="Machine")
+    precision: Literal["fp32", "bf16", "fp16"] | None = option(
+        None, "bf16 or fp16 on a GPU, fp32 on a CPU.", panel="Machine"
+    )
+    compile: bool = option(False, "Compile the model with torch.compile.", panel="Machine", flags=("--compile",))
+    deterministic: bool = option(
+        False, "Prefer algorithms that repeat bit for bit, also on a GPU.", panel="Machine", flags=("--deterministic",)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

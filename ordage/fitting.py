@@ -13,6 +13,7 @@ from ordage.eval import ConstantBaselines, Evaluation, OrdinalScale, evaluate
 
 from .config import RunConfig
 from .data.layouts import read
+from .data.targets import named_bins
 from .errors import UsageError
 from .progress import Reporter
 from .runs import Run
@@ -75,7 +76,7 @@ def evaluation_of(run: Run, *, part: str = "test", bins: str | None = None) -> E
     Args:
         run: a finished run.
         part: ``test`` or ``val``.
-        bins: such as ``0-17,18+``, or a width such as ``10``; those of the run without.
+        bins: such as ``0-17,18+``, or as `named_bins` takes them; those of the run without.
 
     Raises:
         UsageError: no such part, or bins that do not fit the classes of the run.
@@ -87,10 +88,8 @@ def evaluation_of(run: Run, *, part: str = "test", bins: str | None = None) -> E
     try:
         if bins is None:
             scale = OrdinalScale.from_dict(report[part]["scale"])
-        elif bins.isdigit():
-            scale = OrdinalScale.equal_width(int(bins), predictions.scale.lows[-1])
         else:
-            scale = OrdinalScale.parse(bins)
+            scale = named_bins(bins, int(predictions.scale.lows[0]), int(predictions.scale.lows[-1]))
         labels = report["data"]["train_labels"]
         if "ages" in labels:
             constants = ConstantBaselines.fit(scale, age=np.repeat(labels["ages"], labels["counts"]))

@@ -23,7 +23,7 @@ from ordage.losses import OrdinalLoss
 
 from . import nets  # noqa: F401 - importing it registers the built-in nets in timm
 from .errors import DataError, MissingError, UsageError, did_you_mean
-from .transforms import ImageSpec
+from .transforms import LARGEST_DEFAULT, ImageSpec, default_size
 
 if TYPE_CHECKING:
     from .config import TrainingConfig
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["OrdinalModel", "Plan", "build_model", "load_model", "parse_loss", "plan_model", "save_model"]
 
 OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small")
-DEFAULT_SIZE = 64  # pixels, for image files and a net without a size of its own
-LARGEST_DEFAULT = 128  # pixels, for a pretrained backbone: its own 224 costs three times as much
 FORMAT = 1
 GIVEN = ("class_values", "class_weights", "ignore_index", "reduction")  # options of every loss that training sets
 
@@ -77,10 +75,8 @@ def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> P
     own = name in OWN_NETS
     if config.img_size is not None:
         size = config.img_size
-    elif native is not None:
-        size = min(max(native[:2]), LARGEST_DEFAULT)
-    elif own:
-        size = DEFAULT_SIZE
+    elif native is not None or own:
+        size = default_size(native)
     else:
         size = cfg.input_size[-1] if cfg.fixed_input_size else min(cfg.input_size[-1], LARGEST_DEFAULT)
     chans = config.in_chans or (native[2] if native is not None else 3)

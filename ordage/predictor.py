@@ -16,6 +16,7 @@ from torch import Tensor
 from ordage.eval import OrdinalScale, metrics
 
 from .errors import DataError
+from .images import to_channels
 from .model import LoadedModel, load_model
 from .runs import REPORT
 
@@ -102,7 +103,7 @@ class Predictor:
     def _pixels(self, image: Any) -> NDArray[np.uint8]:
         if isinstance(image, (str, os.PathLike)):
             try:
-                return self.spec.decode(Path(image).read_bytes())
+                return self.spec.decode(Path(image).read_bytes())[0]
             except (OSError, ValueError) as error:
                 raise DataError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
         if isinstance(image, Image.Image):
@@ -110,7 +111,8 @@ class Predictor:
         array = _channels_last(_as_array(image))
         if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
             raise DataError(f"expected a uint8 image (H, W) or (H, W, C), but got {array.dtype} {array.shape}")
-        return self.spec.prepare(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array))
+        pixels = to_channels(array.reshape(*array.shape[:2], -1), self.spec.chans)
+        return self.spec.fitted(pixels[None])[0]
 
 
 def load(path: str | os.PathLike[str], *, device: str | torch.device | None = None) -> Predictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "comparison_json",
     "loss_rows",
+    "print_audit",
+    "print_cache",
     "print_comparison",
     "print_evaluation",
     "print_losses",
@@ -25,6 +28,7 @@ __all__ = [
 ]
 
 MISSING = "—"
+SHOWN_BINS = 24  # of a histogram; years of age would fill the screen
 
 
 def run_json(run: Run) -> dict[str, Any]:
@@ -109,6 +113,94 @@ def print_evaluation(evaluation: Evaluation, *, title: str) -> None:
     for key, value in content["rest"].items():
         rest.add_row(key, str(value).lower() if isinstance(value, bool) else _number(value, 3))
     console.print(rest)
+
+
+def print_audit(content: dict[str, Any]) -> None:
+    """Print an audit: counts, ages, constants, and what to do about each finding."""
+    console = _console()
+    samples, images, ages, constants = (content[key] for key in ("samples", "images", "ages", "baselines"))
+    left_out = f", {samples['set_aside']:,} set aside" if samples["set_aside"] else ""
+    console.print(f"{content['data']['source']}: layout {content['data']['layout']}", style="bold", soft_wrap=True)
+    for note in content["data"]["notes"]:
+        console.print(f"  {note}", soft_wrap=True, markup=False)
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row(
+        "samples", f"{samples['usable']:,} of {samples['total']:,}, {samples['rejected']:,} rejected{left_out}"
+    )
+    more = f", … {images['different_sizes']:,} sizes" if images["different_sizes"] > 3 else ""
+    facts.add_row(
+        "images", f"{_tally(images['sizes'], 3)}{more}; {_tally(images['modes'])}; {_tally(images['formats'])}"
+    )
+    if ages["median"] is not None:
+        facts.add_row("ages", f"{ages['youngest']:g} to {ages['oldest']:g}, median {ages['median']:g}")
+    if people := content["subjects"]:
+        facts.add_row("people", f"{people['people']:,}, {people['images_per_person']['median']:g} images each (median)")
+    for name, values in content["groups"].items():
+        facts.add_row(name, _tally(values))
+    facts.add_row("split", ", ".join(f"{part} {count:,}" for part, count in content["split"]["parts"].items()))
+    for key, name in (("duplicates", "identical"), ("near_duplicates", "near-identical")):
+        found = content[key]
+        facts.add_row(name, f"{found['groups']:,} groups, {found['conflicts']:,} of them with different ages")
+    always = (
+        f"always {constants['majority_bin']}: {_share(constants['majority_bin_accuracy'])} of the bins right, "
+        f"{_share(constants['majority_bin_off_by_one_accuracy'])} off by one"
+    )
+    if constants["median_age"] is not None:
+        always += f"; always {constants['median_age']:g}: MAE {_number(constants['median_age_mae'])} years"
+    facts.add_row("constants", always)
+    console.print(facts)
+    console.print(_histogram(ages))
+    for finding in content["findings"]:
+        style = "bold red" if finding["severity"] == "problem" else "bold yellow"
+        console.print(f"{finding['severity']}: ", style=style, end="")
+        console.print(f"{finding['text']} — {finding['advice']}", soft_wrap=True, markup=False)
+    if clean := content.get("clean"):
+        console.print(
+            f"{clean['path']}: {clean['written']:,} samples; left out: {clean['rejected']:,} rejected, "
+            f"{clean['copies']:,} copies, {clean['conflicts']:,} with conflicting ages",
+            soft_wrap=True,
+        )
+    if "html" in content:
+        console.print(f"Page: {content['html']}", soft_wrap=True)
+
+
+def _histogram(ages: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("bin", no_wrap=True)
+    for column in ("samples", "training"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    largest = max(ages["histogram"].values()) or 1
+    shown = list(ages["histogram"].items())
+    for label, count in shown[:SHOWN_BINS]:
+        table.add_row(label, f"{count:,}", f"{ages['training'][label]:,}", "█" * round(40 * count / largest))
+    if len(shown) > SHOWN_BINS:
+        table.add_row(f"… {len(shown) - SHOWN_BINS} more")
+    return table
+
+
+def _tally(counts: dict[str, int], most: int = 6) -> str:
+    shown = ", ".join(f"{value or 'unknown'} {count:,}" for value, count in list(counts.items())[:most])
+    return f"{shown}, …" if len(counts) > most else shown
+
+
+def print_cache(content: dict[str, Any]) -> None:
+    """Print a row an entry, and the size of all."""
+    from .data.cache import size_text
+
+    console = _console()
+    entries = content["entries"]
+    total = size_text(sum(entry["bytes"] for entry in entries))
+    table = Table(box=box.SIMPLE_HEAD, title=f"{content['folder']}: {total}", title_justify="left")
+    for column in ("name", "source", "images", "size", "last used"):
+        table.add_column(column, justify="right" if column in ("images", "size") else "left", overflow="fold")
+    for entry in entries:
+        used = datetime.fromtimestamp(entry["used"]).strftime("%Y-%m-%d %H:%M")
+        row = (entry["name"], entry["source"], f"{entry['images']:,}", size_text(entry["bytes"]), used)
+        table.add_row(*row)
+    console.print(table)
 
 
 def loss_rows() -> list[dict[str, str]]:

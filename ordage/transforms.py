@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the whole field uses
+
+from .images import ImageInfo, decode, to_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AUGMENTATIONS", "ImageSpec", "flip_and_shift", "rotate_and_scale"]
+__all__ = [
+    "AUGMENTATIONS",
+    "LARGEST_DEFAULT",
+    "ImageSpec",
+    "default_size",
+    "flip_and_shift",
+    "resize",
+    "rotate_and_scale",
+]
 
-_RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-_FITS: dict[str, Callable[[Image.Image, tuple[int, int], Image.Resampling], Image.Image]] = {
-    "crop": lambda image, size, method: ImageOps.fit(image, size, method),
-    "pad": lambda image, size, method: ImageOps.pad(image, size, method),
-    "stretch": lambda image, size, method: image.resize(size, method),
-}
+
+DEFAULT_SIZE = 64  # pixels, for image files and a net without a size of its own
+LARGEST_DEFAULT = 128  # pixels, for a pretrained backbone and arrays: 224 costs three times as much
+
+
+def _middle(height: int, width: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the largest square in the middle."""
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return slice(top, top + side), slice(left, left + side)
 
 
 @dataclass(frozen=True)
@@ -54,36 +62,31 @@ class ImageSpec:
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Turn a decoded image into ``(size, size, chans)`` uint8: upright, grey or RGB, square, resized."""
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits: Pillow would clip to 255 instead of scaling
-            image = Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8))
-        elif image.mode in ("P", "PA", "LA", "RGBA", "RGBa", "La") or "transparency" in image.info:
-            image = image.convert("RGBA")  # transparent parts become white, not whatever colour lies beneath
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("L" if self.chans == 1 else "RGB")
-        if image.size != (self.size, self.size):
-            image = _FITS[self.fit](image, (self.size, self.size), _RESAMPLING[self.interpolation])
-        return np.asarray(image, np.uint8).reshape(self.size, self.size, self.chans)
+        return self.fitted(to_pixels(ImageOps.exif_transpose(image), self.chans)[None])[0]
 
-    def decode(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode the bytes of an image file into ``(size, size, chans)`` uint8.
+    def decode(self, content: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
+        """Decode the bytes of an image file into ``(size, size, chans)`` uint8; say what else the file tells.
 
         Raises:
             ValueError: the bytes are no image, or one that is cut off; the message is a reason for a report.
         """
-        if not content:
-            raise ValueError("the file is empty")
-        try:
-            with Image.open(io.BytesIO(content)) as image:
-                # A JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the cost; twice the size leaves resizing its say.
-                image.draft("L" if self.chans == 1 else "RGB", (2 * self.size, 2 * self.size))
-                image.load()
-                return self.prepare(image)
-        except Exception as error:  # Pillow raises many types on broken files, and every one of them means: unreadable
-            reason = " ".join(str(error).split()) or type(error).__name__
-            if isinstance(error, UnidentifiedImageError):
-                reason = "not an image, or a broken one"
-            raise ValueError(reason) from None
+        pixels, info = decode(content, chans=self.chans, at_least=self.size)
+        return self.fitted(pixels[None])[0], info
+
+    def fitted(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Make images of one shape square and resize them: ``(N, H, W, C)`` to ``(N, size, size, C)`` uint8."""
+        height, width = images.shape[1:3]
+        if self.fit == "crop":
+            rows, columns = _middle(height, width)
+            images = images[:, rows, columns]
+        if self.fit != "pad" or height == width:
+            return resize(images, self.size, self.size, self.interpolation)
+        longest = max(height, width)
+        height, width = (max(1, round(side * self.size / longest)) for side in (height, width))
+        padded = np.zeros((len(images), self.size, self.size, images.shape[-1]), np.uint8)
+        top, left = (self.size - height) // 2, (self.size - width) // 2
+        padded[:, top : top + height, left : left + width] = resize(images, height, width, self.interpolation)
+        return padded
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON can hold them."""
@@ -93,6 +96,39 @@ class ImageSpec:
     def from_dict(cls, settings: dict[str, Any]) -> ImageSpec:
         """Read what `to_dict` returned."""
         return cls(**{**settings, "mean": tuple(settings["mean"]), "std": tuple(settings["std"])})
+
+
+def default_size(native: tuple[int, ...] | None) -> int:
+    """Return the side of the input where nobody chose it, in pixels.
+
+    Args:
+        native: shape ``(H, W, C)`` of the images where the source holds arrays.
+    """
+    return DEFAULT_SIZE if native is None else min(max(native[:2]), LARGEST_DEFAULT)
+
+
+def resize(images: NDArray[np.uint8], height: int, width: int, interpolation: str) -> NDArray[np.uint8]:
+    """Resize with antialiasing: ``(N, H, W, C)`` to ``(N, height, width, C)`` uint8.
+
+    Bilinear and bicubic go through torch, whose kernels for uint8 are those of Pillow to one level of grey and two to
+    three times as fast; Pillow has the rest.
+
+    Args:
+        images: uint8.
+        height: in pixels.
+        width: in pixels.
+        interpolation: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``.
+    """
+    if images.shape[1:3] == (height, width):
+        return images
+    if interpolation in ("bilinear", "bicubic"):
+        batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        resized = F.interpolate(batch, (height, width), mode=interpolation, antialias=True)
+        return resized.permute(0, 2, 3, 1).contiguous().numpy()
+    method = Image.Resampling[interpolation.upper()]
+    squeezed = images[..., 0] if images.shape[-1] == 1 else images
+    resized_rows = [np.asarray(Image.fromarray(image).resize((width, height), method)) for image in squeezed]
+    return np.stack(resized_rows).reshape(len(images), height, width, images.shape[-1])
 
 
 def flip_and_shift(images: Tensor, index: Tensor, generator: torch.Generator, *, shift: float = 0.08) -> Tensor:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .config import TrainingConfig, read_yaml
+from .config import DataConfig, TrainingConfig, read_yaml
 from .errors import OrdageError, UsageError
 from .runs import CONFIG, REPORT
 
@@ -21,16 +21,22 @@ __all__ = ["agree", "choose_directory", "claim_directory", "file_name", "merge_o
 C = TypeVar("C", bound=TrainingConfig)
 
 
-def merge_options(config: TrainingConfig | Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def merge_options(config: DataConfig | Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are given, those by keyword before those of ``config``, paths made absolute."""
-    given = config.to_dict() if isinstance(config, TrainingConfig) else dict(config or {})
+    given = config.to_dict() if isinstance(config, DataConfig) else dict(config or {})
     given.update(options)
     for name in ("image_root", "weights", "splits"):
         if given.get(name) is not None:
             given[name] = os.path.abspath(given[name])
     if "data" in given:
-        given["data"] = "demo" if given["data"] in (None, "demo") else os.path.abspath(given["data"])
+        given["data"] = _place(given["data"])
     return given
+
+
+def _place(data: Any) -> str:
+    """Return where the data is: an absolute path, unless it is no path."""
+    named = str(data or "demo")
+    return named if named == "demo" or named.startswith("hf:") else os.path.abspath(named)
 
 
 def choose_directory(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["parse_age"]
+__all__ = ["is_spreadsheet_date", "parse_age"]
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _EXACT = re.compile(rf"{_NUMBER}")
@@ -40,6 +40,17 @@ def parse_age(text: str) -> tuple[float, float] | None:
         return float(match[1] or match[2]), math.inf
     if match := _DATE.fullmatch(text):
         written = (match[1], match[2]) if match[1] else (match[3], match[4])
-        ends = [float(_MONTHS.index(end) + 1) if end in _MONTHS else float(end) for end in written]
-        return (ends[0], ends[1]) if ends[0] <= ends[1] else None
+        # Whether the day or the month comes first depends on the country; the smaller number began the interval.
+        low, high = sorted(float(_MONTHS.index(end) + 1) if end in _MONTHS else float(end) for end in written)
+        return low, high
     return None
+
+
+def is_spreadsheet_date(text: str) -> bool:
+    """Return whether an age interval has become a date, as spreadsheets do to ``3-9`` and ``10-19``.
+
+    Example:
+        >>> is_spreadsheet_date("Oct-19"), is_spreadsheet_date("10-19")
+        (True, False)
+    """
+    return _DATE.fullmatch(text.strip().lower()) is not None

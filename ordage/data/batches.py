@@ -1,4 +1,4 @@
-"""Batches without worker processes: the set lives on the device where it fits, else one batch ahead comes to it."""
+"""Batches by whichever way is shortest: from the device, from a memory map, or from worker processes that decode."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+
+from .stream import Streamed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,26 +39,34 @@ class Batch:
 class Batches:
     """The samples of one part on a device.
 
+    The set lives on the device where it fits; else a batch is gathered and sent while the device works on the one
+    before, out of a memory map, or out of what worker processes decode.
+
     Args:
-        images: ``(N, H, W, C)`` uint8, possibly a memory map.
-        row: ``(n,)`` the part's rows in ``images``.
+        images: ``(M, H, W, C)`` uint8, possibly a memory map, or `Streamed`.
+        row: ``(n,)`` where each of the part's samples stands in ``images``.
         target: ``(n,)`` their classes.
         device: where the model is.
     """
 
     def __init__(
-        self, images: NDArray[np.uint8], row: NDArray[np.int64], target: NDArray[np.int64], device: torch.device
+        self,
+        images: NDArray[np.uint8] | Streamed,
+        row: NDArray[np.int64],
+        target: NDArray[np.int64],
+        device: torch.device,
     ) -> None:
         """Copy the part to the device if it is another one and the part fits."""
         self.device = device
         self.target = torch.from_numpy(target.astype(np.int64)).to(device)
         self._row = torch.from_numpy(row.astype(np.int64))
-        self._images = torch.from_numpy(images)
-        size = len(row) * int(np.prod(images.shape[1:]))
-        self.resident = device.type == "cpu"
-        if device.type == "cuda" and size < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self._images, self._row = torch.from_numpy(images[row]).to(device), torch.arange(len(row))
-            self.resident = True
+        self._images = images if isinstance(images, Streamed) else torch.from_numpy(images)
+        self.resident = isinstance(self._images, Tensor) and device.type == "cpu"
+        if isinstance(self._images, Tensor) and device.type == "cuda":
+            size = len(row) * self._images[0].numel()
+            if size < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+                self._images, self._row = self._images[self._row].to(device), torch.arange(len(row))
+                self.resident = True
         self._row = self._row.to(device) if self.resident else self._row
 
     def __len__(self) -> int:
@@ -73,26 +83,29 @@ class Batches:
         if not len(order):  # an epoch that was interrupted after its last step; splitting would yield an empty batch
             return
         if self.resident:
+            assert isinstance(self._images, Tensor)
             order = order.to(self.device)
             for index in order.split(batch_size):
                 yield Batch(self._images, self._row[index], self.target[index])
             return
-        with ThreadPoolExecutor(1) as pool:  # one batch is gathered and sent while the device works on the one before
-            pending = None
-            for index in order.split(batch_size):
-                coming = pool.submit(self._send, index)
-                if pending is not None:
-                    yield pending.result()
-                pending = coming
-            if pending is not None:
-                yield pending.result()
+        batches = order.split(batch_size)
+        # The thread takes a batch out and starts its copy while the device works on the one before.
+        with ThreadPoolExecutor(1) as pool:
+            pixels = self._pixels(batches)
+            coming = pool.submit(next, pixels)
+            for position, index in enumerate(batches):
+                source = coming.result()
+                if position + 1 < len(batches):
+                    coming = pool.submit(next, pixels)
+                yield Batch(source, torch.arange(len(index), device=self.device), self.target[index.to(self.device)])
 
-    def _send(self, index: Tensor) -> Batch:
-        pixels = self._images[self._row[index]]
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()
-        return Batch(
-            pixels.to(self.device, non_blocking=True),
-            torch.arange(len(index), device=self.device),
-            self.target[index.to(self.device)],
-        )
+    def _pixels(self, batches: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """Yield the pixels of each batch on the device."""
+        if isinstance(self._images, Streamed):
+            found = self._images.take([self._row[index].numpy() for index in batches])
+        else:
+            images = self._images
+            found = (images[self._row[index]] for index in batches)
+        for pixels in found:
+            pinned = pixels.pin_memory() if self.device.type == "cuda" and not pixels.is_pinned() else pixels
+            yield pinned.to(self.device, non_blocking=True)

@@ -1,49 +1,35 @@
-"""Every image is decoded once: one uint8 array on disk, memory-mapped, keyed by the files and the image settings."""
+"""The folder of decoded images: what it holds, how big it is, and how to empty it.
+
+``images/<settings>-<contents>/`` holds one uint8 array, every distinct content once, and an index of it; the name
+follows from the image settings and the contents alone, so that a set that was copied, renamed or touched is not decoded
+again. ``listings/`` remembers which content each file of a set had, by size and time of change, so that a second start
+reads no file at all.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
-from ..errors import DataError
+from ..errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..progress import Reporter
     from ..transforms import ImageSpec
-    from .manifest import Manifest
 
-__all__ = ["ImageStore", "cache_root", "open_images"]
+__all__ = ["Entry", "cache_root", "clear", "entries", "entry_name", "explained", "settings_name", "size_text", "sweep"]
 
-FORMAT = 1  # raised when what an entry holds changes its meaning
-CHUNK = 64  # images a worker decodes between two reports
-
-
-@dataclass(frozen=True)
-class ImageStore:
-    """The decoded images of a manifest, in its order.
-
-    Attributes:
-        images: ``(N, size, size, chans)`` uint8; a memory map when they came from files.
-        digests: ``(N,)`` hexadecimal hash of each file's bytes (of the pixels for arrays); equal means identical.
-        errors: ``(N,)`` why an image could not be read, empty where it could.
-    """
-
-    images: NDArray[np.uint8]
-    digests: NDArray[np.str_]
-    errors: NDArray[np.str_]
+FORMAT = 2  # raised when what an entry holds changes its meaning
+META = "meta.json"
+DAY = 86_400.0  # seconds; longer than any build takes, so what is half built and older was killed
 
 
 def cache_root() -> Path:
@@ -53,99 +39,132 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ordage"
 
 
-def open_images(manifest: Manifest, spec: ImageSpec, reporter: Reporter) -> ImageStore:
-    """Return the manifest's images as ``spec`` wants them, from the cache where they have been decoded before."""
-    if manifest.images is not None:
-        return _from_arrays(manifest.images, spec)
-    entry = cache_root() / _key(manifest, spec)
-    if not (entry / "meta.json").exists():
-        _sweep()
-        _build(entry, manifest, spec, reporter)
-    index = np.load(entry / "index.npz", allow_pickle=False)
-    # Copy-on-write rather than read-only: torch warns of arrays that it cannot write to, though nobody writes.
-    images = np.load(entry / "images.npy", mmap_mode="c", allow_pickle=False)
-    return ImageStore(images, index["digests"], index["errors"])
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the file system refuses into one line that says which folder, and how to take another."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cache folder {cache_root()}: {error.strerror or error}; name another by ORDAGE_CACHE"
+        ) from None
 
 
-def _sweep() -> None:
-    """Remove what a killed run left half built; a day is more than any build takes."""
-    for work in cache_root().glob(".building-*"):
-        if time.time() - work.stat().st_mtime > 86_400:
+def settings_name(spec: ImageSpec) -> str:
+    """Name what the pixels depend on besides the file.
+
+    Example:
+        >>> from ordage.transforms import ImageSpec
+        >>> settings_name(ImageSpec(64, 3))
+        '64x64x3-crop-bilinear-v2'
+    """
+    return f"{spec.size}x{spec.size}x{spec.chans}-{spec.fit}-{spec.interpolation}-v{FORMAT}"
+
+
+def entry_name(spec: ImageSpec, digests: Sequence[str]) -> str:
+    """Name the entry of the distinct contents ``digests``, which are sorted."""
+    contents = hashlib.blake2b("".join(digests).encode(), digest_size=10).hexdigest()
+    return f"{settings_name(spec)}-{contents}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One set of decoded images.
+
+    Attributes:
+        path: its folder.
+        source: the data it was made from.
+        images: how many distinct images it holds.
+        size: in bytes.
+        used: when it was last opened, in seconds since the epoch.
+    """
+
+    path: Path
+    source: str
+    images: int
+    size: int
+    used: float
+
+    @property
+    def settings(self) -> str:
+        """The image settings, such as ``64x64x3-crop-bilinear``."""
+        return re.sub(r"-v\d+-\w+$", "", self.path.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as JSON holds it."""
+        return {
+            "name": self.path.name,
+            "source": self.source,
+            "images": self.images,
+            "settings": self.settings,
+            "bytes": self.size,
+            "used": self.used,
+        }
+
+
+def entries() -> list[Entry]:
+    """Return all entries, the one used last first. What is being built, or is not ours, is left out."""
+    found = []
+    for meta in cache_root().glob(f"images/*/{META}"):
+        try:
+            about = json.loads(meta.read_text(encoding="utf-8"))
+            size = sum(file.stat().st_size for file in meta.parent.iterdir())
+            found.append(Entry(meta.parent, str(about["source"]), int(about["images"]), size, meta.stat().st_mtime))
+        except (OSError, ValueError, KeyError, TypeError):  # removed meanwhile, or half written by a full disk
+            continue
+    return sorted(found, key=lambda entry: -entry.used)
+
+
+def clear(names: Sequence[str] = (), *, unused_days: float = 0.0) -> list[Entry]:
+    """Delete entries, all of them without arguments, and what killed runs left half built.
+
+    A run that has an entry open goes on: its memory map keeps the data until it ends.
+
+    Args:
+        names: entries by name, or by the beginning of it.
+        unused_days: only those that nobody opened for so many days.
+
+    Returns:
+        What was deleted.
+
+    Raises:
+        UsageError: no entry has such a name.
+    """
+    known = entries()
+    for name in names:
+        if not any(entry.path.name.startswith(name) for entry in known):
+            raise UsageError(f"{name}: no such entry; `ordage cache list` shows their names")
+    before = time.time() - unused_days * DAY
+    chosen = [
+        entry
+        for entry in known
+        if entry.used <= before and (not names or any(entry.path.name.startswith(name) for name in names))
+    ]
+    with explained():
+        for entry in chosen:
+            shutil.rmtree(entry.path)
+        sweep()
+        if not names and not unused_days:
+            shutil.rmtree(cache_root() / "listings", ignore_errors=True)
+    return chosen
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as people read it.
+
+    Example:
+        >>> size_text(235_000_000)
+        '235 MB'
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000  # type: ignore[assignment]  # from here on a fraction
+    return f"{size:.3g} TB"
+
+
+def sweep() -> None:
+    """Remove what a killed run left half built."""
+    for work in cache_root().glob("images/.building-*"):
+        if time.time() - work.stat().st_mtime > DAY:
             shutil.rmtree(work, ignore_errors=True)
-
-
-def _from_arrays(arrays: NDArray[Any], spec: ImageSpec) -> ImageStore:
-    digests = np.array([hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).hexdigest() for row in arrays])
-    images = arrays
-    if arrays.shape[1:] != (spec.size, spec.size, spec.chans):
-        images = np.empty((len(arrays), spec.size, spec.size, spec.chans), np.uint8)
-        for row, array in enumerate(arrays):
-            images[row] = spec.prepare(Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array))
-    return ImageStore(images, digests, np.full(len(arrays), "", dtype="<U1"))
-
-
-def _key(manifest: Manifest, spec: ImageSpec) -> str:
-    """Name the entry by what the pixels depend on; size and time of change stand for a file's content."""
-    digest = hashlib.blake2b(digest_size=16)
-    settings = {"format": FORMAT, "size": spec.size, "chans": spec.chans, "fit": spec.fit, "by": spec.interpolation}
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    for path in manifest.table["path"]:
-        try:
-            status = os.stat(path)
-            readable = os.access(path, os.R_OK)
-            about = f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}"
-            digest.update(about.encode("utf-8", "surrogateescape"))
-        except OSError:
-            digest.update(f"\0{path}\0missing".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-def _build(entry: Path, manifest: Manifest, spec: ImageSpec, reporter: Reporter) -> None:
-    """Decode into a folder beside the entry and rename it, so that an entry is there whole or not at all."""
-    paths = list(manifest.table["path"])
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
-    except OSError as error:
-        raise DataError(
-            f"cache folder {entry.parent}: {error.strerror or error}; name another by ORDAGE_CACHE"
-        ) from None
-    try:
-        shape = (len(paths), spec.size, spec.size, spec.chans)
-        images = np.lib.format.open_memmap(work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        digests, errors = [""] * len(paths), [""] * len(paths)
-
-        def decode(start: int) -> int:
-            rows = range(start, min(start + CHUNK, len(paths)))
-            for row in rows:
-                try:
-                    content = Path(paths[row]).read_bytes()
-                    digests[row] = hashlib.blake2b(content, digest_size=16).hexdigest()
-                    images[row] = spec.decode(content)
-                except (OSError, ValueError) as error:
-                    errors[row] = getattr(error, "strerror", None) or str(error)
-            return len(rows)
-
-        # Threads, not processes: Pillow decodes and resizes outside the interpreter's lock, and nothing is copied.
-        with ThreadPoolExecutor(os.cpu_count()) as pool, reporter.bar("decoding images", len(paths)) as bar:
-            try:
-                for done in pool.map(decode, range(0, len(paths), CHUNK)):
-                    bar.advance(done)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        images.flush()
-        np.savez(work / "index.npz", digests=np.array(digests, dtype=np.str_), errors=np.array(errors, dtype=np.str_))
-        meta = {"source": manifest.source, "images": len(paths), "spec": spec.to_dict()}
-        (work / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
-        try:
-            work.rename(entry)
-        except OSError:
-            if not (entry / "meta.json").exists():  # else another run has built the same entry meanwhile
-                raise
-    except OSError as error:
-        raise DataError(
-            f"cache folder {entry.parent}: {error.strerror or error}; name another by ORDAGE_CACHE"
-        ) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
+from .contents import Contents, Files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,19 +27,30 @@ ALLOWED_REJECTED = 0.01  # share of samples that may be unreadable before a run 
 
 
 class Rejections:
-    """Samples that cannot be used, each with its reason; nothing is skipped silently."""
+    """Samples that are not used, each with its reason; nothing is skipped silently.
+
+    Attributes:
+        rows: ``(sample, reason)`` of what cannot be used.
+        aside: ``(sample, reason)`` of what the protocol of a published set leaves out, such as images without an age
+            group in Adience; they are listed, but are no fault of the data.
+    """
 
     def __init__(self) -> None:
         """Start with none."""
         self.rows: list[tuple[str, str]] = []
+        self.aside: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return how many cannot be used."""
         return len(self.rows)
 
     def add(self, sample: str, reason: str) -> None:
         """Note that ``sample`` is left out because of ``reason``."""
         self.rows.append((sample, reason))
+
+    def set_aside(self, sample: str, reason: str) -> None:
+        """Note that ``sample`` is left out by a rule of its data set."""
+        self.aside.append((sample, reason))
 
     def check(self, total: int, *, allowed: bool, source: str) -> None:
         """Raise `DataError` when more of ``total`` samples are left out than a run accepts unasked."""
@@ -47,13 +59,15 @@ class Rejections:
         sample, reason = self.rows[0]
         raise DataError(
             f"{source}: {len(self.rows)} of {total} samples cannot be used ({len(self.rows) / total:.1%}), the first: "
-            f"{sample}: {reason}; repair or remove them, or go on without them by --allow-rejected"
+            f"{sample}: {reason}; `ordage inspect` lists them; repair or remove them, or go on without them by "
+            "--allow-rejected"
         )
 
     def write(self, path: Path) -> None:
         """Write ``rejected.csv``."""
-        rows = pd.DataFrame(self.rows, columns=["id", "reason"])
-        rows.to_csv(path, index=False, errors="surrogateescape")  # a file name need not be text
+        rows = [(*row, "rejected") for row in self.rows] + [(*row, "set aside") for row in self.aside]
+        table = pd.DataFrame(rows, columns=["id", "reason", "kind"])
+        table.to_csv(path, index=False, errors="surrogateescape")  # a file name need not be text
 
 
 @dataclass
@@ -62,12 +76,14 @@ class Manifest:
 
     Attributes:
         table: one row a sample: ``id`` (unique, relative path or row), ``low`` and ``high`` (age interval in years,
-            equal for an exact age), and where known ``path`` (absolute), ``subject``, ``part``, and the columns of
+            equal for an exact age), and where known ``path`` (absolute), ``subject``, ``part``, ``fold`` (official
+            folds, from 0), ``age_std`` (standard deviation of several people's guesses, in years), and the columns of
             ``groups``.
         source: what the user named.
         layout: name of the layout that read it.
         reason: why it was taken for that layout.
-        images: the pixels where the source holds arrays, ``(N, H, W[, C])``; files are decoded later.
+        images: the pixels where the source holds arrays, ``(N, H, W, C)``.
+        encoded: the images where the source holds them encoded, one a row of ``table``; files are found by ``path``.
         scale: the classes where the source gives classes or intervals instead of exact ages.
         groups: names of the group columns.
         rejected: what could not be used, and why.
@@ -79,6 +95,7 @@ class Manifest:
     layout: str
     reason: str
     images: NDArray[np.generic] | None = None
+    encoded: Contents | None = None
     scale: OrdinalScale | None = None
     groups: tuple[str, ...] = ()
     rejected: Rejections = field(default_factory=Rejections)
@@ -104,6 +121,11 @@ class Manifest:
         return len(self.table)
 
     @property
+    def contents(self) -> Contents:
+        """The encoded images, one a row; there are none for a source of arrays."""
+        return Files(self.table["path"]) if self.encoded is None else self.encoded
+
+    @property
     def exact(self) -> bool:
         """Whether every sample has an exact age in years."""
         return self.scale is None and bool((self.table["low"] == self.table["high"]).all())
@@ -120,8 +142,9 @@ class Manifest:
         return dataclasses.replace(self, table=self.table[mask].reset_index(drop=True), images=images)
 
     def keep_table(self, rows: NDArray[np.int64]) -> Manifest:
-        """Return the manifest of ``rows`` without the pixels, which `ImageStore` holds by then."""
-        return dataclasses.replace(self, table=self.table.iloc[rows].reset_index(drop=True), images=None)
+        """Return the manifest of ``rows`` without the images, which `ImageStore` holds by then."""
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return dataclasses.replace(self, table=table, images=None, encoded=None)
 
 
 def make_table(rows: list[dict[str, object]]) -> pd.DataFrame:

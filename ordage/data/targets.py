@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .manifest import Manifest
 
-__all__ = ["choose_bins", "choose_classes", "class_of"]
+__all__ = ["choose_bins", "choose_classes", "class_of", "named_bins"]
 
 
 def choose_bins(manifest: Manifest, spec: str | None) -> OrdinalScale:
@@ -24,8 +24,9 @@ def choose_bins(manifest: Manifest, spec: str | None) -> OrdinalScale:
 
     Args:
         manifest: the samples.
-        spec: ``0-10,11-20,21+``, a width such as ``10``, ``quantile:8`` or ``years``; without one the data's own
-            classes or intervals, else tens as far as the ages go, the last one open.
+        spec: ``0-10,11-20,21+``; ``10``, that many of equal width; ``width:5``, of so many years; ``quantile:8``; or
+            ``years``. Without one the data's own classes or intervals, else tens as far as the ages go, the last one
+            open.
 
     Raises:
         UsageError: ``spec`` cannot be read.
@@ -36,15 +37,34 @@ def choose_bins(manifest: Manifest, spec: str | None) -> OrdinalScale:
         # Below eleven years tens would be one bin, which nothing can be judged on.
         spec = OrdinalScale.tens(_oldest(manifest)).spec if _oldest(manifest) > 10 else "years"
     try:
-        if spec == "years":
-            return OrdinalScale.years(_youngest(manifest), _oldest(manifest))
         if spec.startswith("quantile:"):
-            return _quantiles(manifest, int(spec.removeprefix("quantile:")))
-        if spec.isdigit():
-            return OrdinalScale.equal_width(int(spec), _oldest(manifest))
-        return OrdinalScale.parse(spec)
+            return _quantiles(manifest, _whole(spec.removeprefix("quantile:")))
+        return named_bins(spec, _youngest(manifest), _oldest(manifest))
     except ValueError as error:
         raise UsageError(f"--bins {spec}: {error}") from None
+
+
+def named_bins(spec: str, youngest: int, oldest: int) -> OrdinalScale:
+    """Return the bins that ``spec`` names for ages from ``youngest`` to ``oldest``: all forms but quantiles.
+
+    Raises:
+        ValueError: ``spec`` cannot be read.
+
+    Example:
+        >>> named_bins("3", 0, 59).spec, named_bins("width:25", 0, 59).spec
+        ('0-19,20-39,40+', '0-24,25-49,50+')
+    """
+    if spec == "years":
+        return OrdinalScale.years(youngest, oldest)
+    if spec.startswith("width:"):
+        return OrdinalScale.equal_width(_whole(spec.removeprefix("width:")), oldest)
+    return OrdinalScale.equal_count(int(spec), youngest, oldest) if spec.isdigit() else OrdinalScale.parse(spec)
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"expected a whole number, but got {text!r}")
+    return int(text)
 
 
 def choose_classes(manifest: Manifest, bins: OrdinalScale, train_on: str | None) -> OrdinalScale:

@@ -142,6 +142,23 @@ def test_equal_widths_start_at_zero(width, max_age, spec):
     assert OrdinalScale.equal_width(width, max_age).spec == spec
 
 
+@pytest.mark.parametrize(("count", "youngest", "oldest"), [(2, 0, 1), (10, 0, 116), (7, 16, 77), (61, 16, 76)])
+def test_a_number_of_equal_classes_covers_all_years_evenly(count, youngest, oldest):
+    scale = OrdinalScale.equal_count(count, youngest, oldest)
+
+    widths = np.bincount(scale.class_of(np.arange(youngest, oldest + 1)))
+    assert len(scale) == len(widths) == count
+    assert widths.max() - widths.min() <= 1
+    assert scale.lows[0] == youngest
+    assert scale.is_open
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_a_number_of_classes_that_the_years_cannot_fill_is_refused(count):
+    with pytest.raises(ValueError, match="Expected `count` to be 2 to 11"):
+        OrdinalScale.equal_count(count, 20, 30)
+
+
 @pytest.mark.parametrize("build", [lambda: OrdinalScale.tens(10), lambda: OrdinalScale.equal_width(10, 9)])
 def test_too_low_a_highest_age_is_refused(build):
     with pytest.raises(ValueError, match="`max_age` to reach a second class, but got"):

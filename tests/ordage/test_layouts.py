@@ -34,7 +34,7 @@ def test_utkface_names_are_read_and_odd_ones_named(tmp_path):
     assert rows.loc["39_1_20170116174525125.jpg.chip.jpg", ["low", "gender", "race"]].tolist() == [39, "", ""]
     assert rows.loc["55_0_0_20170116232725357jpg.chip.jpg", ["low", "gender", "race"]].tolist() == [55, "male", "White"]
     assert "39_1_20170116174525125.jpg.chip.jpg" in manifest.notes[0]
-    assert manifest.rejected.rows == [("noage.jpg", "no age at the start of the file name")]
+    assert manifest.rejected.rows == [("noage.jpg", "not named <age>_<gender>_<race>_<stamp>.jpg")]
     assert manifest.groups == ("gender", "race")
 
 

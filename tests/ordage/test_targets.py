@@ -28,7 +28,8 @@ def test_without_bins_tens_go_as_far_as_the_ages():
     ("spec", "expected"),
     [
         ("0-17,18+", "0-17,18+"),
-        ("20", "0-19,20-39,40+"),
+        ("3", "3-17,18-32,33+"),
+        ("width:20", "0-19,20-39,40+"),
         ("years", ",".join(map(str, range(3, 48)))),
         ("quantile:2", "3-19,20+"),
     ],

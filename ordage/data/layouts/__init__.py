@@ -1,6 +1,21 @@
-"""Readers of the layouts that age data comes in. Importing a module registers its layout, the most telling first."""
+"""Readers of the layouts that age data comes in. Importing a module registers its layouts, the most telling first."""
 
-from . import demo, arrays, utkface, folders, table  # noqa: I001 - the order in which they are tried
-from .base import Layout, read, register
+from . import demo, hub, arrays, published, matlab, file_names, folders, table  # noqa: I001 - the order of trying
+from .base import Layout, Source, age_row, layouts, read, register
 
-__all__ = ["Layout", "arrays", "demo", "folders", "read", "register", "table", "utkface"]
+__all__ = [
+    "Layout",
+    "Source",
+    "age_row",
+    "arrays",
+    "demo",
+    "file_names",
+    "folders",
+    "hub",
+    "layouts",
+    "matlab",
+    "published",
+    "read",
+    "register",
+    "table",
+]

@@ -15,12 +15,12 @@ from ordage.eval import OrdinalScale
 
 from ...errors import DataError
 from ..manifest import PARTS, Manifest, Rejections
-from .base import MAX_AGE, Layout, register
+from .base import MAX_AGE, Layout, Source, register
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...config import TrainingConfig
+    from ...config import DataConfig
 
 IMAGE_NAMES = ("x", "images", "image", "faces", "data")
 TARGET_NAMES = ("y", "ages", "age", "labels", "label", "target", "targets", "classes")
@@ -28,15 +28,14 @@ SUBJECT_NAMES = ("subject", "subjects", "person", "identity")
 MAX_CLASSES = 20  # integers 0..m that are all there are classes when there are at most this many, ages otherwise
 
 
-def _recognise(path: Path) -> str | None:
-    if path.suffix.lower() == ".npz":
+def _recognise(source: Source) -> str | None:
+    if source.path.suffix.lower() == ".npz":
         return "it ends in .npz"
-    if path.is_dir() and sorted(path.glob("*.npy")):
-        return "the folder holds .npy files"
-    return None
+    return "the folder holds .npy files" if source.is_folder and source.files(".npy") else None
 
 
-def _read(path: Path, options: TrainingConfig, reason: str) -> Manifest:
+def _read(source: Source, options: DataConfig, reason: str) -> Manifest:
+    path = source.path
     arrays = _load(path)
     sets = {part: found for part in ("", *PARTS) if (found := _pick(arrays, part, path)) is not None}
     if ("" in sets) == ("train" in sets):
@@ -75,7 +74,7 @@ def _read(path: Path, options: TrainingConfig, reason: str) -> Manifest:
     return manifest if good.all() else manifest.keep(good)
 
 
-register(Layout("npz", _recognise, _read))
+register(Layout("npz", _recognise, _read, "arrays X, y or X_train, y_train, X_test, y_test in .npz or .npy"))
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..manifest import Manifest
-from .base import Layout, register
+from .base import Layout, Source, register
 
 if TYPE_CHECKING:
-    from ...config import TrainingConfig
+    from ...config import DataConfig
 
 
-def _recognise(path: Path) -> str | None:
-    return "the built-in set of drawn faces" if str(path) == "demo" else None
+def _recognise(source: Source) -> str | None:
+    return "the built-in set of drawn faces" if source.name == "demo" else None
 
 
-def _read(path: Path, options: TrainingConfig, reason: str) -> Manifest:
+def _read(source: Source, options: DataConfig, reason: str) -> Manifest:
     from .. import demo
 
     faces = demo.draw()
@@ -34,4 +33,4 @@ def _read(path: Path, options: TrainingConfig, reason: str) -> Manifest:
     return Manifest(table=table, source="demo", layout="demo", reason=reason, images=faces.images, groups=("gender",))
 
 
-register(Layout("demo", _recognise, _read))
+register(Layout("demo", _recognise, _read, "drawn faces, nothing to download; the default"))
