@@ -271,6 +271,9 @@ def _inspect(
     debug: Debug = False,
 ) -> None:
     """Look at every image and label before anything is trained on them."""
+    for flag, path in (("--html", html), ("--write", write)):
+        if path is not None and not path.parent.is_dir():  # told before the work, not after it
+            raise UsageError(f"{flag} {path}: there is no folder {path.parent}")
     from . import tables
     from .inspection import inspect as look
     from .inspection import write_page

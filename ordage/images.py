@@ -87,7 +87,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _decode_jpeg(content: bytes, size: tuple[int, int], chans: int) -> NDArray[np.uint8] | None:
-    """Decode a whole JPEG by simplejpeg at the size that Pillow's ``draft`` chose; ``None`` where that does not work."""
+    """Decode a JPEG by simplejpeg at the size that Pillow's ``draft`` chose; ``None`` where that does not work."""
     if simplejpeg is None:
         return None
     colours = "GRAY" if chans == 1 else "RGB"

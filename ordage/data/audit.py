@@ -158,7 +158,7 @@ class Audit:
         frame = self._clean(np.flatnonzero(keep), age, path.parent)
         part = path.with_name(path.name + ".part")
         try:
-            frame.to_csv(part, index=False, errors="surrogateescape")
+            part.write_bytes(frame.to_csv(index=False).encode("utf-8", "surrogateescape"))
             part.replace(path)
         except OSError as error:
             raise DataError(f"--write {path}: {error.strerror or error}") from None

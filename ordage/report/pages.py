@@ -24,6 +24,7 @@ def render(template: str, **content: Any) -> str:
         loader=jinja2.PackageLoader("ordage.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:] + "."
     environment.filters["percent"] = lambda share: "—" if share is None else f"{100 * share:.1f} %"
     # A file name need not be text: what cannot be shown becomes a question mark instead of ending the page.
     text = environment.get_template(template).render(**content)

@@ -1,21 +1,28 @@
-"""Readers of the layouts that age data comes in. Importing a module registers its layouts, the most telling first."""
+"""Readers of the layouts that age data comes in."""
 
-from . import demo, hub, arrays, published, matlab, file_names, folders, table  # noqa: I001 - the order of trying
+from . import arrays, demo, file_names, folders, hub, matlab, published, table
 from .base import Layout, Source, age_row, layouts, read, register
 
-__all__ = [
-    "Layout",
-    "Source",
-    "age_row",
-    "arrays",
-    "demo",
-    "file_names",
-    "folders",
-    "hub",
-    "layouts",
-    "matlab",
-    "published",
-    "read",
-    "register",
-    "table",
-]
+__all__ = ["Layout", "Source", "age_row", "layouts", "read", "register"]
+
+# In the order in which they are tried: what a file says of itself before what names look like, and people's own tables
+# and folders last.
+for _layout in (
+    demo.LAYOUT,
+    hub.LAYOUT,
+    arrays.LAYOUT,
+    published.ADIENCE,
+    published.APPA_REAL,
+    published.FAIRFACE,
+    matlab.IMDB_WIKI,
+    matlab.CACD,
+    published.MORPH,
+    file_names.UTKFACE,
+    file_names.FGNET,
+    file_names.AGEDB,
+    folders.AFAD,
+    folders.FOLDERS,
+    table.CSV,
+    table.PARQUET_TABLE,
+):
+    register(_layout)

@@ -15,7 +15,7 @@ from ordage.eval import OrdinalScale
 
 from ...errors import DataError
 from ..manifest import PARTS, Manifest, Rejections
-from .base import MAX_AGE, Layout, Source, register
+from .base import MAX_AGE, Layout, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def _read(source: Source, options: DataConfig, reason: str) -> Manifest:
     return manifest if good.all() else manifest.keep(good)
 
 
-register(Layout("npz", _recognise, _read, "arrays X, y or X_train, y_train, X_test, y_test in .npz or .npy"))
+LAYOUT = Layout("npz", _recognise, _read, "arrays X, y or X_train, y_train, X_test, y_test in .npz or .npy")
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

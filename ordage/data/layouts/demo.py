@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..manifest import Manifest
-from .base import Layout, Source, register
+from .base import Layout, Source
 
 if TYPE_CHECKING:
     from ...config import DataConfig
@@ -33,4 +33,4 @@ def _read(source: Source, options: DataConfig, reason: str) -> Manifest:
     return Manifest(table=table, source="demo", layout="demo", reason=reason, images=faces.images, groups=("gender",))
 
 
-register(Layout("demo", _recognise, _read, "drawn faces, nothing to download; the default"))
+LAYOUT = Layout("demo", _recognise, _read, "drawn faces, nothing to download; the default")

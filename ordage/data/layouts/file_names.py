@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from ...errors import DataError
 from ..manifest import Manifest, Rejections, make_table
-from .base import Layout, Source, age_row, register
+from .base import Layout, Source, age_row
 
 if TYPE_CHECKING:
     from ...config import DataConfig
 
-__all__ = ["CACD", "MORPH", "FileNames", "person"]
+__all__ = ["AGEDB", "CACD_NAMES", "FGNET", "MORPH_NAMES", "UTKFACE", "FileNames", "person"]
 
 FITTING = 0.9  # share of the file names that have to fit before the layout is recognised
 SHOWN = 5  # odd file names listed in a note
@@ -128,46 +128,40 @@ def _utkface_odd(name: str) -> Fields | None:
     return {"age": match["age"], "gender": "", "race": ""} if (match := _UTKFACE_AGE.match(name)) else None
 
 
-register(
-    FileNames(
-        name="utkface",
-        form="<age>_<gender>_<race>_<stamp>.jpg",
-        pattern=_compiled(r"(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+\.jpg(?:\.chip\.jpg)?"),
-        fields=_utkface,
-        groups=("gender", "race"),
-        salvage=_utkface_odd,
-        summary="UTKFace (Zhang, Song, Qi, CVPR 2017)",
-    ).layout()
-)
+UTKFACE = FileNames(
+    name="utkface",
+    form="<age>_<gender>_<race>_<stamp>.jpg",
+    pattern=_compiled(r"(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+\.jpg(?:\.chip\.jpg)?"),
+    fields=_utkface,
+    groups=("gender", "race"),
+    salvage=_utkface_odd,
+    summary="UTKFace (Zhang, Song, Qi, CVPR 2017)",
+).layout()
 
-register(
-    FileNames(
-        name="fgnet",
-        form="<subject>A<age>[letter].jpg",
-        pattern=_compiled(rf"(?P<subject>\d{{3}})A(?P<age>\d{{1,2}})[a-z]?{SUFFIX}"),
-        fields=lambda match: {"age": match["age"], "subject": match["subject"]},
-        groups=(),
-        summary="FG-NET ageing database",
-    ).layout()
-)
+FGNET = FileNames(
+    name="fgnet",
+    form="<subject>A<age>[letter].jpg",
+    pattern=_compiled(rf"(?P<subject>\d{{3}})A(?P<age>\d{{1,2}})[a-z]?{SUFFIX}"),
+    fields=lambda match: {"age": match["age"], "subject": match["subject"]},
+    groups=(),
+    summary="FG-NET ageing database",
+).layout()
 
-register(
-    FileNames(
-        name="agedb",
-        # Names contain underscores and digits, so the pieces are counted from the right.
-        form="<n>_<Name>_<age>_<m or f>.jpg",
-        pattern=_compiled(rf"\d+_(?P<name>.+)_(?P<age>\d{{1,3}})_(?P<gender>[mf]){SUFFIX}"),
-        fields=lambda match: {
-            "age": match["age"],
-            "subject": person(match["name"]),
-            "gender": GENDERS[match["gender"].lower()],
-        },
-        groups=("gender",),
-        summary="AgeDB (Moschoglou et al., CVPR workshops 2017)",
-    ).layout()
-)
+AGEDB = FileNames(
+    name="agedb",
+    # Names contain underscores and digits, so the pieces are counted from the right.
+    form="<n>_<Name>_<age>_<m or f>.jpg",
+    pattern=_compiled(rf"\d+_(?P<name>.+)_(?P<age>\d{{1,3}})_(?P<gender>[mf]){SUFFIX}"),
+    fields=lambda match: {
+        "age": match["age"],
+        "subject": person(match["name"]),
+        "gender": GENDERS[match["gender"].lower()],
+    },
+    groups=("gender",),
+    summary="AgeDB (Moschoglou et al., CVPR workshops 2017)",
+).layout()
 
-CACD = FileNames(
+CACD_NAMES = FileNames(
     name="cacd",
     form="<age>_<Name>_<nnnn>.jpg",
     pattern=_compiled(rf"(?P<age>\d{{1,3}})_(?P<name>.*[^\W\d_].*)_(?P<number>\d{{1,5}}){SUFFIX}"),
@@ -176,7 +170,7 @@ CACD = FileNames(
     summary="CACD (Chen, Chen, Hsu, ECCV 2014)",
 )
 
-MORPH = FileNames(
+MORPH_NAMES = FileNames(
     name="morph",
     form="<subject>_<k><M or F><age>.jpg",
     pattern=_compiled(rf"(?P<subject>\d+)_\d+(?P<gender>[MF])(?P<age>\d{{1,3}}){SUFFIX}"),

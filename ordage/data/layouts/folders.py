@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import DataError
 from ..ages import parse_age
 from ..manifest import Manifest, Rejections, make_table
-from .base import Layout, Source, age_row, register
+from .base import Layout, Source, age_row
 
 if TYPE_CHECKING:
     from ...config import DataConfig
@@ -99,7 +99,5 @@ def _read_afad(source: Source, options: DataConfig, reason: str) -> Manifest:
     )
 
 
-register(
-    Layout("afad", _recognise_afad, _read_afad, "AFAD (Niu et al., CVPR 2016): <age>/<111 male, 112 female>/<image>")
-)
-register(Layout("folders", _recognise, _read, "[train|val|test/]<age or bin>/<image>, ordered by value: 1, 2, 10"))
+AFAD = Layout("afad", _recognise_afad, _read_afad, "AFAD (Niu et al., CVPR 2016): <age>/<111 male, 112 female>/<image>")
+FOLDERS = Layout("folders", _recognise, _read, "[train|val|test/]<age or bin>/<image>, ordered by value: 1, 2, 10")

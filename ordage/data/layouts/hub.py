@@ -14,7 +14,7 @@ from ..ages import parse_age
 from ..cache import cache_root
 from ..contents import Files
 from ..manifest import Manifest, Rejections
-from .base import Layout, Source, age_row, register
+from .base import Layout, Source, age_row
 from .folders import PART_NAMES
 from .table import ALIASES, GROUPS, PARQUET
 
@@ -221,8 +221,6 @@ def _files_of(source: Source) -> list[Path]:
     return sorted(file for file in source.path.rglob("*") if file.is_file())
 
 
-register(
-    Layout(
-        "hf", _recognise, _read, "hf:NAME from the Hugging Face hub, or a local folder of it (parquet, save_to_disk)"
-    )
+LAYOUT = Layout(
+    "hf", _recognise, _read, "hf:NAME from the Hugging Face hub, or a local folder of it (parquet, save_to_disk)"
 )

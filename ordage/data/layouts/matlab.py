@@ -11,8 +11,8 @@ import numpy as np
 
 from ...errors import DataError
 from ..manifest import Manifest, Rejections, make_table
-from .base import Layout, Source, register
-from .file_names import CACD, person
+from .base import Layout, Source
+from .file_names import CACD_NAMES, person
 
 if TYPE_CHECKING:
     from ...config import DataConfig
@@ -140,13 +140,11 @@ def _age(born: Any, taken: Any) -> int:
     return int(taken) - birthday.year - (birthday.month >= 7)
 
 
-register(
-    Layout(
-        "imdb-wiki",
-        _recognise_wiki,
-        _read_wiki,
-        "IMDB-WIKI (Rothe, Timofte, Van Gool, IJCV 2018): imdb.mat or wiki.mat beside the images",
-    )
+IMDB_WIKI = Layout(
+    "imdb-wiki",
+    _recognise_wiki,
+    _read_wiki,
+    "IMDB-WIKI (Rothe, Timofte, Van Gool, IJCV 2018): imdb.mat or wiki.mat beside the images",
 )
 
 # -- CACD --------------------------------------------------------------------------------------------------------------
@@ -158,13 +156,13 @@ def _cacd_file(source: Source) -> Path | None:
 
 def _recognise_cacd(source: Source) -> str | None:
     file = _cacd_file(source)
-    return f"{file.name} holds its labels" if file else CACD.recognise(source)
+    return f"{file.name} holds its labels" if file else CACD_NAMES.recognise(source)
 
 
 def _read_cacd(source: Source, options: DataConfig, reason: str) -> Manifest:
     file = _cacd_file(source)
     if file is None:
-        return CACD.read(source, options, reason)
+        return CACD_NAMES.read(source, options, reason)
     structure = _structure(file, "celebrityImageData")
     ages, identities, names = (_column(file, structure, name) for name in ("age", "identity", "name"))
     root = Path(options.image_root) if options.image_root else file.parent
@@ -187,6 +185,9 @@ def _spelling(name: str) -> str:
     return "".join(char for char in unicodedata.normalize("NFKD", name) if ord(char) < 128).lower()
 
 
-register(
-    Layout("cacd", _recognise_cacd, _read_cacd, f"{CACD.summary}: {CACD.form}, or celebrity2000.mat beside the images")
+CACD = Layout(
+    "cacd",
+    _recognise_cacd,
+    _read_cacd,
+    f"{CACD_NAMES.summary}: {CACD_NAMES.form}, or celebrity2000.mat beside the images",
 )

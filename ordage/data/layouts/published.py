@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ...errors import DataError
 from ..ages import parse_age
 from ..manifest import Manifest, Rejections, make_table
-from .base import Layout, Source, register
-from .file_names import MORPH
+from .base import Layout, Source
+from .file_names import MORPH_NAMES
 from .table import TEXT, Table, choose_columns, image_root, load, manifest_of
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ MORPH_COLUMNS = {"photo", "id_num", "age"}
 def _recognise_morph(source: Source) -> str | None:
     if files := _tables_with(source, MORPH_COLUMNS):
         return f"{files[0].name} has the columns photo, id_num and age"
-    return MORPH.recognise(source)
+    return MORPH_NAMES.recognise(source)
 
 
 def _read_morph(source: Source, options: DataConfig, reason: str) -> Manifest:
     files = _tables_with(source, MORPH_COLUMNS)
     if not files:
-        return MORPH.read(source, options, reason)
+        return MORPH_NAMES.read(source, options, reason)
     table = load(files[0])
     # Some copies keep the zeros before a number and some do not: 009055 and 9055 are one person.
     subject = options.subject_col or "id_num"
@@ -61,13 +61,11 @@ def _read_morph(source: Source, options: DataConfig, reason: str) -> Manifest:
     return manifest_of([(table, None)], columns, source, "morph", reason, root)
 
 
-register(
-    Layout(
-        "morph",
-        _recognise_morph,
-        _read_morph,
-        f"{MORPH.summary}: a table with photo, id_num, age, or {MORPH.form}",
-    )
+MORPH = Layout(
+    "morph",
+    _recognise_morph,
+    _read_morph,
+    f"{MORPH_NAMES.summary}: a table with photo, id_num, age, or {MORPH_NAMES.form}",
 )
 
 # -- APPA-REAL ---------------------------------------------------------------------------------------------------------
@@ -118,13 +116,11 @@ def _with_folder(table: Table, part: str) -> Table:
     return table
 
 
-register(
-    Layout(
-        "appa-real",
-        _recognise_appa,
-        _read_appa,
-        "APPA-REAL (Agustsson et al., FG 2017): gt_avg_{train,valid,test}.csv, real or apparent ages",
-    )
+APPA_REAL = Layout(
+    "appa-real",
+    _recognise_appa,
+    _read_appa,
+    "APPA-REAL (Agustsson et al., FG 2017): gt_avg_{train,valid,test}.csv, real or apparent ages",
 )
 
 # -- FairFace ----------------------------------------------------------------------------------------------------------
@@ -158,13 +154,11 @@ def _fairface_part(file: Path) -> str:
     return "test" if re.search(r"val|test", file.name, re.IGNORECASE) else "train"
 
 
-register(
-    Layout(
-        "fairface",
-        _recognise_fairface,
-        _read_fairface,
-        "FairFace (Kärkkäinen, Joo, WACV 2021): file,age,gender,race; 3-9 … more than 70",
-    )
+FAIRFACE = Layout(
+    "fairface",
+    _recognise_fairface,
+    _read_fairface,
+    "FairFace (Kärkkäinen, Joo, WACV 2021): file,age,gender,race; 3-9 … more than 70",
 )
 
 # -- Adience -----------------------------------------------------------------------------------------------------------
@@ -262,11 +256,9 @@ def _adience_group(text: str) -> int | None:
     return next(inside, None)
 
 
-register(
-    Layout(
-        "adience",
-        _recognise_adience,
-        _read_adience,
-        "Adience (Eidinger, Enbar, Hassner, TIFS 2014): fold_0..4_data.txt and faces/, official five folds",
-    )
+ADIENCE = Layout(
+    "adience",
+    _recognise_adience,
+    _read_adience,
+    "Adience (Eidinger, Enbar, Hassner, TIFS 2014): fold_0..4_data.txt and faces/, official five folds",
 )

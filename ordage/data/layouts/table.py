@@ -20,7 +20,7 @@ import pandas as pd
 from ...errors import DataError, MissingError, UsageError, did_you_mean
 from ..ages import is_spreadsheet_date
 from ..manifest import Manifest, Rejections, make_table
-from .base import Layout, Source, age_row, register
+from .base import Layout, Source, age_row
 from .folders import PART_NAMES
 
 if TYPE_CHECKING:
@@ -406,5 +406,5 @@ def _pixels_of(text: str) -> NDArray[np.uint8]:
     return values.reshape(side, side, 1).astype(np.uint8)
 
 
-register(_own_table("csv", TEXT, "a table with image paths and ages, columns found by name or named by options"))
-register(_own_table("parquet", PARQUET, "the same as parquet"))
+CSV = _own_table("csv", TEXT, "a table with image paths and ages, columns found by name or named by options")
+PARQUET_TABLE = _own_table("parquet", PARQUET, "the same as parquet")
