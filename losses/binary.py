@@ -4,35 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from .closed_form import Gradient, over
-
-# Above it softplus returns its argument. The default of 20 drops digits that float64 has.
-THRESHOLD = 80
-
-
-def softplus(x: Tensor) -> Tensor:
-    r"""Return :math:`\log(1 + e^x) = -\log\sigma(-x)`, with all digits of its type and a gradient anywhere.
-
-    Not ``F.logsigmoid``: on a CPU with several threads that wakes all of them for a single number, which takes
-    milliseconds on a busy machine.
-
-    Example:
-        >>> softplus(torch.tensor([-1e4, 0.0, 1e4]))
-        tensor([0.0000e+00, 6.9315e-01, 1.0000e+04])
-    """
-    return F.softplus(x, threshold=THRESHOLD)
-
-
-def log_sigmoid(x: Tensor) -> Tensor:
-    r"""Return :math:`\log\sigma(x)`, see :func:`softplus`.
-
-    Example:
-        >>> log_sigmoid(torch.tensor(0.0))
-        tensor(-0.6931)
-    """
-    return -softplus(-x)
+from .elementary import softplus
 
 
 def older_signs(num_classes: int, like: Tensor) -> Tensor:
@@ -49,29 +23,27 @@ def older_signs(num_classes: int, like: Tensor) -> Tensor:
 
 
 def binary_terms(
-    z: Tensor, signs: Tensor, task_weights: Tensor | None, partial: bool = False
+    z: Tensor, signs: Tensor, task_weights: Tensor | None, asked: Tensor | None = None
 ) -> tuple[Tensor, Gradient]:
-    r"""Return :math:`\sum_k \lambda_k s_k^2 \operatorname{softplus}(s_k z_k)`, ``(N,)``, and its gradient.
+    r"""Return :math:`\sum_k \lambda_k \operatorname{softplus}(s_k z_k)`, ``(N,)``, and its gradient.
 
     That is one softplus of the logit, with its sign turned where the answer is yes. The usual form of "no",
     ``logsigmoid(z) - z``, cancels: its gradient is zero for a confident right answer.
 
     Args:
         z: ``(N, K - 1)``.
-        signs: :math:`s_k`, ``(N, K - 1)``: 1, -1, or 0 for a task that is not asked. Overwritten.
+        signs: :math:`s_k`, ``(N, K - 1)``: 1 or -1.
         task_weights: :math:`\lambda`, ``(K - 1,)``; ones without.
-        partial: Whether any of the signs is 0.
+        asked: What is added to :math:`s_k z_k`, ``(N, K - 1)``: 0, or minus infinity, where softplus and its derivative
+            are 0, for a task that is not asked.
 
     Example:
         >>> losses, gradient = binary_terms(torch.tensor([[0.0, 40.0]]), torch.tensor([[1.0, -1.0]]), None)
         >>> losses, gradient()
         (tensor([0.6931]), tensor([[ 5.0000e-01, -4.2484e-18]]))
     """
-    signed = z * signs
-    terms = F.softplus(signed, threshold=THRESHOLD)
-    if partial:
-        terms = torch.mul(terms, signs, out=over(terms))
-        terms = torch.mul(terms, signs, out=over(terms))
+    signed = z * signs if asked is None else torch.addcmul(asked, z, signs)
+    terms = softplus(signed)
     if task_weights is not None:
         terms = torch.mul(terms, task_weights, out=over(terms))
 

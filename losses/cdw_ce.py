@@ -12,6 +12,7 @@ from .checks import Reduction, check_floating, check_positive_number
 from .class_values import class_values_like, pairwise_differences
 from .closed_form import Gradient, over
 from .cross_entropy import softmax_log_probs
+from .elementary import exp_over
 from .reduction import full_precision, reduce_loss
 from .registry import register
 from .soft_labels import mix
@@ -60,7 +61,7 @@ def cdw_ce_loss(
     return _loss(
         logits,
         target,
-        _distances(class_values_like(full_precision(logits), None, logits.shape[-1]), alpha),
+        _minus_distances(class_values_like(full_precision(logits), None, logits.shape[-1]), alpha),
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -68,52 +69,56 @@ def cdw_ce_loss(
     )
 
 
-def _distances(classes: Tensor, alpha: float) -> Tensor:
-    """Return the weights ``(K, K)``: what each class (column) costs for the label (row)."""
+def _minus_distances(classes: Tensor, alpha: float) -> Tensor:
+    """Return minus the weights ``(K, K)``: what each class (column) costs for the label (row)."""
     check_positive_number("alpha", alpha)
-    return pairwise_differences(classes).abs() ** alpha
+    return -(pairwise_differences(classes).abs() ** alpha)
 
 
-def _loss(logits: Tensor, target: Tensor, distances: Tensor, **options: Unpack[CallOptions]) -> Tensor:
-    """Return the loss, given the table of :func:`_distances`."""
+def _loss(logits: Tensor, target: Tensor, minus_distances: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+    """Return the loss, given the table of :func:`_minus_distances`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        return _terms(z, distances.to(z.dtype).index_select(0, y))
+        return _terms(z, minus_distances.to(z.dtype).index_select(0, y))
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
-        return _terms(z, mix(q, distances))[0]
+        return _terms(z, mix(q, minus_distances))[0]
 
     return reduce_loss(hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, **options)
 
 
-def _terms(z: Tensor, weights: Tensor) -> tuple[Tensor, Gradient]:
-    """Return minus the weighted sum of log(1 - p), ``(N,)``, and its gradient. Overwrites the weights, ``(N, K)``."""
+def _terms(z: Tensor, minus_weights: Tensor) -> tuple[Tensor, Gradient]:
+    """Return the weighted sum of -log(1 - p), ``(N,)``, and its gradient, given minus the weights, ``(N, K)``.
+
+    They are overwritten. With their sign turned no pass over all numbers does nothing but turn a sign.
+    """
     # 1 - p cancels for the one class that may be near certain. For that class it is the sum over the others, and those
     # are taken relative to the largest of them, so that the sum never vanishes.
     top = z.detach().argmax(-1, keepdim=True)
     below = torch.scatter(z, -1, top, -torch.inf)
     second = below.detach().amax(-1, keepdim=True)
-    gap = z.gather(-1, top) - second
-    below = torch.sub(below, second, out=over(below))
-    below = torch.exp(below, out=over(below))
+    gap = second - z.gather(-1, top)
+    below = exp_over(torch.sub(below, second, out=over(below)))
     mass = below.sum(-1, keepdim=True)
-    log_top = -torch.log1p(mass * torch.exp(-gap))
-    log_share = log_top - gap
-    share = log_share.exp()
-    minus_probs = below * -share  # 0 for the top class
-    top_weight = weights.gather(-1, top)
+    ratio = gap.exp()
+    odds = mass * ratio  # (1 - p) / p of the top class
+    prob = 1 / (1 + odds)
+    minus_share = -ratio * prob
+    minus_probs = below * minus_share  # 0 for the top class
+    rewards = minus_weights.gather(-1, top)
     logs = minus_probs.log1p()
-    others = torch.mul(weights, logs, out=over(logs)).sum(-1, keepdim=True)
+    others = torch.mul(minus_weights, logs, out=over(logs)).sum(-1, keepdim=True)
+    losses = torch.addcmul(others, rewards, gap + mass.log() - odds.log1p())
 
     def gradient() -> Tensor:
         # sum_i w_i / (1 - p_i) dp_i/dz_j = r_j - p_j sum_i r_i with r = w p / (1 - p), also for the top class.
-        minus_odds = weights.mul_(minus_probs).div_(minus_probs.add_(1))
-        total = minus_odds.sum(-1, keepdim=True)
-        pull = top_weight * log_top.exp()
-        gradients = minus_odds.addcmul_(below, pull / mass - share * total).neg_()
-        return gradients.scatter_(-1, top, pull + log_top.exp() * total)
+        r = minus_weights.mul_(minus_probs).div_(minus_probs.add_(1))
+        total = r.sum(-1, keepdim=True)
+        pull = rewards * prob
+        r.addcmul_(below, torch.addcmul(pull / mass, minus_share, total))
+        return r.scatter_(-1, top, -(pull + prob * total))
 
-    return (-others - top_weight * (log_share + mass.log())).squeeze(-1), gradient
+    return losses.squeeze(-1), gradient
 
 
 @register("cdw-ce")
@@ -137,16 +142,17 @@ class CdwCeLoss(OrdinalLoss):
     source = "Polat et al. 2022 (arXiv:2202.05167)"
     paper_decoder = "mode"
 
-    distances: Tensor
+    minus_distances: Tensor
 
     def __init__(self, num_classes: int, *, alpha: float = 2.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)
-        self.register_option("distances", _distances(torch.arange(num_classes, dtype=torch.float64), alpha))
+        table = _minus_distances(torch.arange(num_classes, dtype=torch.float64), alpha)
+        self.register_option("minus_distances", table)
         self.alpha = alpha
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`cdw_ce_loss`."""
-        return _loss(logits, target, self.distances, **options)
+        return _loss(logits, target, self.minus_distances, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

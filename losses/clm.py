@@ -11,18 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from .base import CallOptions, LossOptions, OrdinalLoss
-from .binary import log_sigmoid
 from .checks import Reduction, as_prior, check_choice, check_floating, check_width
 from .closed_form import Gradient
+from .elementary import log1mexp, log_sigmoid, softplus
 from .heads import OrderedHead
 from .reduction import full_precision, reduce_loss
 from .registry import register
-from .threshold import log1mexp, rises
+from .threshold import rises
 
 LinkName = Literal["logit", "probit", "cloglog"]
 
 # Neighbouring logits that are closer than this, or in the wrong order, count as this far apart in the loss.
 _SMALLEST_GAP = 1e-6
+# Further apart, what the nearer of two logits adds is below the last digit, in float64 as well.
+_WIDEST_GAP = 80.0
 # exp(-z) of the cloglog link overflows float32 below -88, and the sum of a batch before that.
 _LINEAR_BELOW = -50.0
 # The logit beyond the first and, negative, beyond the last: P(y > -1) = 1 and P(y > K - 1) = 0 in every digit, while
@@ -93,38 +95,47 @@ def clm_loss(
         (tensor(0.6931), tensor(0.6931))
     """
     check_floating("logits", logits)
-    model = _link(link)
-
-    def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        # A class looks at the logits on its two sides alone; where there is none on a side, at one beyond all others.
-        last = z.shape[-1]
-        sides = torch.stack([y - 1, y], dim=-1)
-        pair = z.gather(-1, sides.clamp(0, last - 1))
-        pair = pair.masked_fill(sides < 0, _OUTERMOST).masked_fill(sides == last, -_OUTERMOST)
-        upper, lower = pair.unbind(-1)
-
-        def gradient() -> Tensor:
-            slopes = -model.slopes(pair, _SMALLEST_GAP)
-            return torch.zeros_like(z).scatter_add_(-1, sides.clamp(0, last - 1), slopes)
-
-        return -model.log_between(upper, lower, _SMALLEST_GAP), gradient
-
-    def soft(z: Tensor, q: Tensor) -> Tensor:
-        z = _with_outermost(z)
-        return -(q * model.log_between(z[..., :-1], z[..., 1:], _SMALLEST_GAP)).sum(-1)
-
-    return reduce_loss(
-        hard,
+    return _loss(
         logits,
         target,
-        num_classes=logits.shape[-1] + 1,
-        soft=soft,
-        closed_form=True,
+        *_sides(logits.shape[-1] + 1, logits),
+        link,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
         reduction=reduction,
     )
+
+
+def _sides(num_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which two logits each class lies between, ``(K, 2)``, and what is added to them.
+
+    Where there is none on a side it is the nearest one, moved beyond all others.
+    """
+    classes = torch.arange(num_classes, device=like.device)
+    sides = torch.stack([classes - 1, classes], dim=-1)
+    held = sides.clamp(0, num_classes - 2)
+    return held, (held - sides).to(like.dtype) * _OUTERMOST
+
+
+def _loss(
+    logits: Tensor, target: Tensor, sides: Tensor, ends: Tensor, link: LinkName, **options: Unpack[CallOptions]
+) -> Tensor:
+    """Return the loss, given the tables of :func:`_sides`."""
+    model = _link(link)
+
+    def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
+        # A class looks at the logits on its two sides alone; where there is none on a side, at one beyond all others.
+        own = sides.index_select(0, y)
+        pair = z.gather(-1, own) + ends.to(z.dtype).index_select(0, y)
+        losses, slopes = model.losses(pair, _SMALLEST_GAP)
+        return losses, lambda: torch.zeros_like(z).scatter_add_(-1, own, slopes())
+
+    def soft(z: Tensor, q: Tensor) -> Tensor:
+        z = _with_outermost(z)
+        return -(q * model.log_between(z[..., :-1], z[..., 1:], _SMALLEST_GAP)).sum(-1)
+
+    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1] + 1, soft=soft, closed_form=True, **options)
 
 
 def clm_log_probs(logits: Tensor, *, link: LinkName = "logit") -> Tensor:
@@ -188,10 +199,16 @@ class ClmLoss(OrdinalLoss):
     source = "McCullagh 1980; Vargas, Gutiérrez, Hervás-Martínez 2020 (doi:10.1016/j.neucom.2020.03.034)"
     paper_decoder = "mode"
 
+    sides: Tensor
+    ends: Tensor
+
     def __init__(self, num_classes: int, *, link: LinkName = "logit", **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)
         _link(link)
         self.link: LinkName = link
+        sides, ends = _sides(num_classes, self.class_values)
+        self.register_option("sides", sides)
+        self.register_option("ends", ends)
 
     @property
     def out_features(self) -> int:
@@ -224,7 +241,7 @@ class ClmLoss(OrdinalLoss):
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`clm_loss`."""
-        return clm_loss(logits, target, link=self.link, **options)
+        return _loss(logits, target, self.sides, self.ends, self.link, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`clm_log_probs`."""
@@ -258,13 +275,16 @@ class _Link(ABC):
         Arguments are made harmless before a logarithm: a gradient through log(0) would be NaN even if masked.
         """
 
-    def slopes(self, pair: Tensor, smallest_gap: float) -> Tensor:
-        """Return the derivatives of :meth:`log_between` in both logits, ``(N, 2)``."""
-        with torch.enable_grad():
-            leaf = pair.detach().requires_grad_()
-            upper, lower = leaf.unbind(-1)
-            total = self.log_between(upper, lower, smallest_gap).sum()
-        return torch.autograd.grad(total, leaf)[0]
+    def losses(self, pair: Tensor, smallest_gap: float) -> tuple[Tensor, Gradient]:
+        """Return minus :meth:`log_between` of ``(N, 2)``, upper and lower logits, and its gradient ``(N, 2)``."""
+
+        def gradient() -> Tensor:
+            with torch.enable_grad():
+                leaf = pair.detach().requires_grad_()
+                total = self.log_between(leaf[:, 0], leaf[:, 1], smallest_gap).sum()
+            return -torch.autograd.grad(total, leaf)[0]
+
+        return -self.log_between(pair[:, 0], pair[:, 1], smallest_gap), gradient
 
     @abstractmethod
     def logits(self, above: Tensor, below: Tensor) -> Tensor:
@@ -278,12 +298,20 @@ class _Logit(_Link):
         gap = gap.masked_fill(gap < smallest_gap, smallest_gap)
         return log_sigmoid(upper) + log_sigmoid(-lower) + log1mexp(-gap)
 
-    def slopes(self, pair: Tensor, smallest_gap: float) -> Tensor:
-        # d/da log(sigmoid(a) - sigmoid(b)) = sigmoid(-a) + 1 / (exp(a - b) - 1), and minus that of -b for b.
-        signs = pair.new_tensor([-1.0, 1.0])
-        gap = pair[:, :1] - pair[:, 1:]
-        of_gap = (gap >= smallest_gap) / gap.clamp(min=smallest_gap).expm1_()
-        return -(pair * signs).sigmoid_().add_(of_gap).mul_(signs)
+    def losses(self, pair: Tensor, smallest_gap: float) -> tuple[Tensor, Gradient]:
+        # The same for both logits at once, in fewer operations: with -a and b, and -log(1 - exp(b - a)) = log(1 + r),
+        # r = 1 / (exp(a - b) - 1), which is also minus its derivative in the gap. Beyond the widest gap r is nothing
+        # beside the larger of exp(-a) and exp(b), and its own derivative would be zero times infinity.
+        signs = torch.arange(-1, 2, 2, dtype=pair.dtype, device=pair.device)
+        signed = pair * signs
+        gap = -signed.sum(-1, keepdim=True)
+        ratio = torch.expm1(gap.clamp(smallest_gap, _WIDEST_GAP)).reciprocal()
+        losses = softplus(signed).sum(-1, keepdim=True) + ratio.log1p()
+
+        def gradient() -> Tensor:
+            return signed.sigmoid_().add_(ratio.mul_(gap >= smallest_gap)).mul_(signs)
+
+        return losses.squeeze(-1), gradient
 
     def logits(self, above: Tensor, below: Tensor) -> Tensor:
         return above.log() - below.log()

@@ -43,13 +43,17 @@ def constant(*options: Tensor | None) -> bool:
     return not any(option is not None and option.requires_grad for option in options)
 
 
-def with_gradient(formula: Callable[[Tensor], tuple[Tensor, Gradient]], logits: Tensor) -> Tensor:
+def with_gradient(
+    formula: Callable[[Tensor], tuple[Tensor, Gradient]], logits: Tensor, factor: Tensor | float = 1.0
+) -> Tensor:
     """Return the value of ``formula``, differentiable by the gradient that it brings along.
 
     Args:
         formula: ``(N, C)`` logits to a value and its gradient: a scalar and ``(N, C)``, or ``(N,)`` with one row of the
             gradient for each number. Where the value is recorded it has to be differentiable by itself.
         logits: ``(N, C)``.
+        factor: What the gradient that comes along has to be multiplied by, one number or one a row, ``(N, 1)``. It
+            shares the pass over ``(N, C)`` in which the outer gradient is multiplied.
 
     Returns:
         The value.
@@ -63,22 +67,25 @@ def with_gradient(formula: Callable[[Tensor], tuple[Tensor, Gradient]], logits: 
     if not (torch.is_grad_enabled() and logits.requires_grad) or is_transformed():
         # A compiler does the same better, and torch.func needs plain steps.
         return formula(logits)[0]
-    value: Tensor = _WithGradient.apply(logits, formula)
+    value: Tensor = _WithGradient.apply(logits, formula, factor)
     return value
 
 
 class _WithGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, formula: Callable[[Tensor], tuple[Tensor, Gradient]]) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, formula: Callable[[Tensor], tuple[Tensor, Gradient]], factor: Tensor | float
+    ) -> Tensor:
         value, gradient = formula(logits)
         ctx.formula = formula
+        ctx.factor = factor
         ctx.save_for_backward(logits, gradient())
         return value
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         logits, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: somebody differentiates the gradient
             value = ctx.formula(logits)[0]
-            return torch.autograd.grad(value, logits, outer, create_graph=True)[0], None
-        return (outer.unsqueeze(-1) if outer.dim() else outer) * gradient, None
+            return torch.autograd.grad(value, logits, outer, create_graph=True)[0], None, None
+        return gradient * ((outer.unsqueeze(-1) if outer.dim() else outer) * ctx.factor), None, None

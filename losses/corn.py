@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Unpack, get_args
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from .base import CallOptions, LossOptions, OrdinalLoss
-from .binary import binary_terms, log_sigmoid, older_signs, softplus
+from .binary import binary_terms, older_signs
 from .checks import Reduction, as_weights, check_choice, check_floating, check_tensor
 from .closed_form import Gradient, constant
+from .elementary import log_sigmoid, softplus
 from .reduction import full_precision, reduce_loss
 from .registry import register
 
@@ -72,7 +74,8 @@ def corn_loss(
     return _loss(
         logits,
         target,
-        _signs(num_classes, logits),
+        older_signs(num_classes, logits),
+        _asked(num_classes, logits),
         task_weights,
         normalization,
         class_weights=class_weights,
@@ -86,11 +89,12 @@ def _loss(
     logits: Tensor,
     target: Tensor,
     signs: Tensor,
+    asked: Tensor,
     task_weights: Tensor | None,
     normalization: Normalization,
     **options: Unpack[CallOptions],
 ) -> Tensor:
-    """Return the loss, given the table of :func:`_signs`."""
+    """Return the loss, given the tables of :func:`older_signs` and :func:`_asked`."""
     check_choice("normalization", normalization, NORMALIZATIONS)
     tasks = logits.shape[-1]
 
@@ -98,7 +102,8 @@ def _loss(
         return None if task_weights is None else task_weights.to(z.dtype)
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        return binary_terms(z, signs.to(z.dtype).index_select(0, y), weights_like(z), partial=True)
+        own_signs, own_asked = (table.to(z.dtype).index_select(0, y) for table in (signs, asked))
+        return binary_terms(z, own_signs, weights_like(z), own_asked)
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         older = q[..., 1:].flip(-1).cumsum(-1).flip(-1)
@@ -118,9 +123,9 @@ def _loss(
     )
 
 
-def _signs(num_classes: int, like: Tensor) -> Tensor:
-    """Return :func:`older_signs`, with 0 where the chain of the class (row) does not reach the task."""
-    return older_signs(num_classes, like).tril_()
+def _asked(num_classes: int, like: Tensor) -> Tensor:
+    """Return ``(K, K - 1)``: 0 where the chain of the class (row) reaches the task, else minus infinity."""
+    return torch.full((num_classes, num_classes - 1), -torch.inf, dtype=like.dtype, device=like.device).triu_(1)
 
 
 def _tasks_asked(target: Tensor, tasks: int) -> Tensor:
@@ -183,6 +188,7 @@ class CornLoss(OrdinalLoss):
 
     task_weights: Tensor | None
     signs: Tensor
+    asked: Tensor
 
     def __init__(
         self,
@@ -196,7 +202,8 @@ class CornLoss(OrdinalLoss):
         check_choice("normalization", normalization, NORMALIZATIONS)
         weights = None if task_weights is None else as_weights("task_weights", task_weights, num_classes - 1)
         self.register_option("task_weights", weights)
-        self.register_option("signs", _signs(num_classes, self.class_values))
+        self.register_option("signs", older_signs(num_classes, self.class_values))
+        self.register_option("asked", _asked(num_classes, self.class_values))
         self.normalization: Normalization = normalization
 
     @property
@@ -211,7 +218,7 @@ class CornLoss(OrdinalLoss):
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`corn_loss`."""
-        return _loss(logits, target, self.signs, self.task_weights, self.normalization, **options)
+        return _loss(logits, target, self.signs, self.asked, self.task_weights, self.normalization, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`corn_log_probs`."""

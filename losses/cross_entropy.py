@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from .base import CallOptions, OrdinalLoss
-from .binary import softplus
 from .checks import Reduction, check_floating
 from .closed_form import Gradient, over
+from .elementary import exp_over, log_softmax, softplus
 from .reduction import full_precision, reduce_loss
 from .registry import register
 
@@ -113,16 +113,17 @@ def softmax_at(z: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         >>> softmax_at(torch.tensor([[30.0, 0.0]]), torch.tensor([[0]]))
         (tensor([[0.0000e+00, 9.3576e-14]]), tensor([[9.3576e-14]]), tensor([[9.3576e-14]]))
     """
-    log_probs = F.log_softmax(z, dim=-1)
+    log_probs = log_softmax(z)
     mine = log_probs.gather(-1, own)
-    others = torch.exp(log_probs, out=over(log_probs))
+    others = exp_over(log_probs)
     others = torch.scatter(others, -1, own, 0, out=over(others))
     error = others.sum(-1, keepdim=True)
-    odds = error.clamp(min=torch.finfo(z.dtype).tiny).log() - mine
-    return others, error, softplus(odds)
+    # The logarithm of 0 is right, but its derivative is not a number.
+    held = error.clamp(min=torch.finfo(z.dtype).tiny) if torch.is_grad_enabled() else error
+    return others, error, softplus(held.log() - mine)
 
 
-def through_softmax(products: Tensor, probs: Tensor) -> Tensor:
+def through_softmax(products: Tensor, probs: Tensor, expected: Tensor | None = None) -> Tensor:
     r"""Return the gradient in the logits of what has the gradient c in the probabilities, in place.
 
     .. math:: \frac{\partial \ell}{\partial z_j} = p_j \Bigl( c_j - \sum_i p_i c_i \Bigr)
@@ -133,14 +134,15 @@ def through_softmax(products: Tensor, probs: Tensor) -> Tensor:
     Args:
         products: :math:`p_j c_j`, ``(N, K)``. Overwritten.
         probs: :math:`p`, ``(N, K)``.
+        expected: :math:`\sum_i p_i c_i`, ``(N, 1)``, if it is at hand.
 
     Example:
         >>> probs = torch.tensor([[0.25, 0.75]])
         >>> through_softmax(probs * torch.tensor([4.0, 0.0]), probs)
         tensor([[ 0.7500, -0.7500]])
     """
-    for _ in range(2):
-        products.addcmul_(probs, products.sum(-1, keepdim=True), value=-1)
+    for total in (expected, None):
+        products.addcmul_(probs, products.sum(-1, keepdim=True) if total is None else total, value=-1)
     return products
 
 

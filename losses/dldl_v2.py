@@ -14,6 +14,7 @@ from .class_values import check_class_values, class_values_like, pairwise_differ
 from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs
 from .dldl import entropies
+from .elementary import exp_over, log_softmax
 from .reduction import reduce_loss
 from .registry import register
 from .soft_labels import cross_entropy_to, gaussian_labels, mix
@@ -96,19 +97,20 @@ def _loss(
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
         labels = soft_labels.to(z.dtype).index_select(0, y)
         deviations = differences.to(z.dtype).index_select(0, y)
-        log_probs = F.log_softmax(z, dim=-1)
+        log_probs = log_softmax(z)
         divergence = -(labels * log_probs).sum(-1) - entropy.to(z.dtype).index_select(0, y)
-        probs = torch.exp(log_probs, out=over(log_probs))
+        probs = exp_over(log_probs)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         first = torch.mul(probs, deviations, out=over(deviations))
         bias = first.sum(-1, keepdim=True)
+        size = bias.abs()
 
         def gradient() -> Tensor:
             # d|m - a_y|/dz_j = sign(m - a_y) p_j (d_j - (m - a_y)) with the deviations d of the classes from the label.
-            slope = mean_weight * bias.sign()
-            return first.mul_(slope).addcmul_(probs, 1 - slope * bias).sub_(labels)
+            slope = bias.sign().mul_(mean_weight)
+            return first.mul_(slope).addcmul_(probs, 1 - mean_weight * size).sub_(labels)
 
-        return divergence + mean_weight * bias.abs().squeeze(-1), gradient
+        return torch.add(divergence, size.squeeze(-1), alpha=mean_weight), gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         values = differences[0].to(z.dtype)  # only differences matter

@@ -12,6 +12,7 @@ from .base import CallOptions, LossOptions, OrdinalLoss
 from .checks import Reduction, check_floating
 from .closed_form import Gradient, over
 from .cross_entropy import softmax_log_probs, through_softmax
+from .elementary import softmax
 from .reduction import reduce_loss
 from .registry import register
 
@@ -77,21 +78,22 @@ def _loss(logits: Tensor, target: Tensor, behind: Tensor, **options: Unpack[Call
         own = y.unsqueeze(-1)
         # Without the probability of the label itself the differences are the mass before k, and minus the mass behind
         # it: neither is one minus a number near one.
-        probs = F.softmax(z, dim=-1)
+        probs = softmax(z)
         mine = probs.gather(-1, own)
         others = torch.scatter(probs, -1, own, 0, out=over(probs))
         cumulative = others.cumsum(-1)
         step = behind.to(z.dtype).index_select(0, y)
         differences = torch.addcmul(cumulative, step, cumulative[:, -1:], value=-1, out=over(step))
-        losses = torch.square(differences, out=over(cumulative)).sum(-1)
+        losses = torch.square(differences, out=over(cumulative)).sum(-1, keepdim=True)
 
         def gradient() -> Tensor:
-            # dl/dp_j = 2 sum_{k >= j} D_k, here less its value at the label, which softmax does not see.
+            # dl/dp_j = 2 sum_{k >= j} D_k, here less its value at the label, which softmax does not see. Its
+            # expectation is 2 sum_k D_k^2.
             before = torch.cumsum(differences, -1, out=cumulative).sub_(differences)
-            slope = torch.sub(before.gather(-1, own), before, out=before)
-            return through_softmax(slope.mul_(others).mul_(2), others.scatter_(-1, own, mine))
+            slope = torch.sub(before.gather(-1, own).mul_(2), before, alpha=2, out=before)
+            return through_softmax(slope.mul_(others), others.scatter_(-1, own, mine), 2 * losses)
 
-        return losses, gradient
+        return losses.squeeze(-1), gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         probs = F.softmax(z, dim=-1)

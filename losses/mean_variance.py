@@ -98,7 +98,8 @@ def _loss(
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         first = others * deviations
         # The penalty is E[d * slope] with slope = variance_weight * d + half.
-        half = (mean_weight / 2 - variance_weight) * first.sum(-1, keepdim=True)
+        bias = first.sum(-1, keepdim=True)
+        half = (mean_weight / 2 - variance_weight) * bias
         slope = torch.add(half, deviations, alpha=variance_weight, out=over(deviations))
         terms = torch.mul(first, slope, out=over(slope))
         penalty = terms.sum(-1, keepdim=True)
@@ -106,7 +107,7 @@ def _loss(
         def gradient() -> Tensor:
             # d/dz_j of it is p_j (g_j - E[g]) with g = d * (slope + half); g is zero at the label itself.
             products = terms.addcmul_(first, half)
-            expected = products.sum(-1, keepdim=True)
+            expected = torch.addcmul(penalty, half, bias)
             at_label = (error - 1) * expected - error
             return products.addcmul_(others, 1 - expected).scatter_(-1, own, at_label)
 

@@ -126,12 +126,12 @@ def reduce_loss(
 
     def formula(z: Tensor) -> tuple[Tensor, Gradient]:
         losses, gradients = hard(z, batch.target)
-        return reduced(losses), lambda: _scale(gradients(), weight, divisor)
+        return reduced(losses), gradients
 
     if batch.measure is not None:
         value = reduced((soft or _at_every_class(hard))(batch.logits, batch.target))
     elif closed_form and constant(weight):
-        value = with_gradient(formula, batch.logits)
+        value = with_gradient(formula, batch.logits, _factor(weight, divisor))
     else:
         losses = hard(batch.logits, batch.target)
         value = reduced(losses[0] if isinstance(losses, tuple) else losses)
@@ -205,13 +205,11 @@ def _divisor(batch: Batch, num_classes: int, normalizer: Callable[[Tensor], Tens
     return torch.where(total > 0, total, 1)
 
 
-def _scale(gradients: Tensor, weight: Tensor | None, divisor: Tensor | int | None) -> Tensor:
-    """Multiply the gradients ``(N, C)`` by what a sample's loss counts, in place."""
-    if weight is not None:
-        gradients *= (weight if divisor is None else weight / divisor).unsqueeze(-1)
-    elif divisor is not None:
-        gradients *= 1 / divisor
-    return gradients
+def _factor(weight: Tensor | None, divisor: Tensor | int | None) -> Tensor | float:
+    """Return what a sample's loss counts, one number or one a sample, ``(N, 1)``."""
+    if weight is None:
+        return 1.0 if divisor is None else 1 / divisor
+    return (weight if divisor is None else weight / divisor).unsqueeze(-1)
 
 
 def _at_every_class(hard: PerSample | PerSampleWithGradient) -> PerSample:

@@ -13,7 +13,6 @@ from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from .base import CallOptions, LossOptions, OrdinalLoss
 from .checks import (
@@ -28,6 +27,7 @@ from .checks import (
 from .class_values import pairwise_differences
 from .closed_form import Gradient, constant
 from .cross_entropy import softmax_log_probs
+from .elementary import exp_over, log_softmax
 from .reduction import reduce_loss
 from .registry import register
 
@@ -392,8 +392,8 @@ def cross_entropy_to(labels: Tensor, z: Tensor) -> tuple[Tensor, Gradient]:
         >>> losses, gradient()
         (tensor([0.6931]), tensor([[0., 0.]]))
     """
-    log_probs = F.log_softmax(z, dim=-1)
-    return -(labels * log_probs).sum(-1), lambda: log_probs.exp_().sub_(labels)
+    log_probs = log_softmax(z)
+    return -(labels * log_probs).sum(-1), lambda: exp_over(log_probs).sub_(labels)
 
 
 def mix(weights: Tensor, table: Tensor) -> Tensor:

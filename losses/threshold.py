@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .base import CallOptions, LossOptions, OrdinalLoss
-from .binary import binary_terms, log_sigmoid, older_signs, softplus
+from .binary import binary_terms, older_signs
 from .checks import as_weights, check_floating, check_tensor, check_width
 from .closed_form import Gradient, constant
+from .elementary import log1mexp, log_sigmoid, softplus
 from .reduction import full_precision, reduce_loss
 
 
@@ -92,20 +93,6 @@ def threshold_log_probs(logits: Tensor) -> Tensor:
     # sigmoid(a) - sigmoid(b) = sigmoid(a) * sigmoid(-b) * (1 - exp(b - a))
     between = older[..., :-1] + not_older[..., 1:] + log1mexp(z[..., 1:] - z[..., :-1])
     return torch.cat([not_older[..., :1], between, older[..., -1:]], dim=-1)
-
-
-def log1mexp(x: Tensor) -> Tensor:
-    """Return log(1 - exp(x)) for x <= 0, with all digits; minus infinity with a zero gradient at 0.
-
-    Example:
-        >>> log1mexp(torch.tensor([-40.0, -0.6931, 0.0]))
-        tensor([-4.2484e-18, -6.9319e-01,        -inf])
-    """
-    tie, near = x >= 0, x > -0.6931
-    # Arguments are made harmless before a logarithm: a gradient through log(0) would be NaN even if masked.
-    of_near = torch.log(-torch.expm1(torch.where(near & ~tie, x, -1)))
-    of_far = torch.log1p(-torch.exp(torch.where(near, -1, x)))
-    return torch.where(near, of_near, of_far).masked_fill(tie, -torch.inf)
 
 
 def tail_log_odds(probs: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from .checks import Reduction, check_floating, check_non_negative_number, check_
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs, through_softmax
+from .elementary import softmax
 from .reduction import full_precision, reduce_loss
 from .registry import register
 
@@ -75,8 +76,8 @@ def unimodal_loss(
         target,
         pairwise_differences(values),
         older_signs(num_classes, values),
+        _floor(values, min_variance),
         unimodal_weight,
-        min_variance,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -89,29 +90,25 @@ def _loss(
     target: Tensor,
     differences: Tensor,
     signs: Tensor,
+    floor: Tensor,
     unimodal_weight: float,
-    min_variance: float | None,
     **options: Unpack[CallOptions],
 ) -> Tensor:
-    """Return the loss, given the differences between the class values ``(K, K)`` and :func:`older_signs`."""
-    _check(unimodal_weight, min_variance)
-
-    def floor(z: Tensor) -> Tensor | float:
-        if min_variance is not None:
-            return min_variance
-        return (differences[0, -1].to(z.dtype) / (z.shape[-1] - 1)).square() / 12
+    """Return the loss, given the differences between the class values, :func:`older_signs`, and :func:`_floor`."""
+    check_non_negative_number("unimodal_weight", unimodal_weight)
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
         deviations = differences.to(z.dtype).index_select(0, y)
-        probs = F.softmax(z, dim=-1)
+        probs = softmax(z)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         products = probs * deviations
         bias = products.sum(-1, keepdim=True)
         from_mean = torch.sub(deviations, bias, out=over(deviations))
         first = torch.mul(probs, from_mean, out=over(products))
-        variance = (first * from_mean).sum(-1, keepdim=True) + floor(z)
+        between = (first * from_mean).sum(-1, keepdim=True)
+        variance = between + floor.to(z.dtype)
         ratio = bias / variance
-        gaussian = (variance.log() + ratio * bias) / 2
+        size = ratio * bias
 
         # A sign is 1 from the label on and -1 before it: a step times its sign is positive in the wrong direction.
         turned = signs.to(z.dtype).index_select(0, y)
@@ -122,21 +119,22 @@ def _loss(
 
         def gradient() -> Tensor:
             # With c = dl/dp, first for the Gaussian, then for both ends of each wrong step.
-            of_variance = (1 - ratio * bias) / (2 * variance)
+            of_variance = (1 - size).div_(variance).mul_(0.5)
+            expected = torch.addcmul(detour, of_variance, between)
             products = first.mul_(from_mean.mul_(of_variance).add_(ratio))
             pull = turned.mul_(wrong.sign_())
             products[:, 1:].addcmul_(probs[:, 1:], pull, value=unimodal_weight)
             products[:, :-1].addcmul_(probs[:, :-1], pull, value=-unimodal_weight)
-            return through_softmax(products, probs)
+            return through_softmax(products, probs, expected)
 
-        return (gaussian + detour).squeeze(-1), gradient
+        return torch.add(detour, variance.log() + size, alpha=0.5).squeeze(-1), gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         values = differences[0].to(z.dtype)  # only differences matter
         probs = F.softmax(z, dim=-1)
         mean = (probs * values).sum(-1, keepdim=True)
         squared = (values - mean).square()
-        variance = (probs * squared).sum(-1, keepdim=True) + floor(z)
+        variance = (probs * squared).sum(-1, keepdim=True) + floor.to(z.dtype)
         gaussian = (q * (variance.log() + squared / variance) / 2).sum(-1)
         steps = probs.diff(dim=-1)
         # The step from k to k + 1 is before the labels above k and behind those up to k.
@@ -149,10 +147,12 @@ def _loss(
     )
 
 
-def _check(unimodal_weight: float, min_variance: float | None) -> None:
-    check_non_negative_number("unimodal_weight", unimodal_weight)
+def _floor(values: Tensor, min_variance: float | None) -> Tensor:
+    """Return what is added to the variance, given the class values ``(K,)``."""
     if min_variance is not None:
         check_positive_number("min_variance", min_variance)
+        return torch.full_like(values[0], min_variance)
+    return ((values[-1] - values[0]) / (len(values) - 1)).square() / 12
 
 
 @register("unimodal")
@@ -179,6 +179,7 @@ class UnimodalLoss(OrdinalLoss):
 
     differences: Tensor
     signs: Tensor
+    floor: Tensor
 
     def __init__(
         self,
@@ -189,7 +190,8 @@ class UnimodalLoss(OrdinalLoss):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(num_classes, **options)
-        _check(unimodal_weight, min_variance)
+        check_non_negative_number("unimodal_weight", unimodal_weight)
+        self.register_option("floor", _floor(self.class_values, min_variance))
         self.register_option("differences", pairwise_differences(self.class_values))
         self.register_option("signs", older_signs(num_classes, self.class_values))
         self.unimodal_weight = unimodal_weight
@@ -197,8 +199,8 @@ class UnimodalLoss(OrdinalLoss):
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`unimodal_loss`."""
-        tables = self.differences, self.signs
-        return _loss(logits, target, *tables, self.unimodal_weight, self.min_variance, **options)
+        tables = self.differences, self.signs, self.floor
+        return _loss(logits, target, *tables, self.unimodal_weight, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

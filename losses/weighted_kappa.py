@@ -6,14 +6,14 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .base import CallOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, OrdinalLoss
 from .checks import REDUCTIONS, Reduction, check_choice, check_floating
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, with_gradient
 from .cross_entropy import softmax_log_probs, through_softmax
-from .reduction import as_batch
+from .elementary import softmax
+from .reduction import as_batch, full_precision
 from .registry import register
 from .soft_labels import mix
 
@@ -63,48 +63,77 @@ def weighted_kappa_loss(
         >>> weighted_kappa_loss(torch.zeros(3, 3), torch.tensor([0, 1, 2]))
         tensor(1.0000)
     """
-    check_choice("reduction", reduction, REDUCTIONS)
     check_floating("logits", logits)
     num_classes = logits.shape[-1]
     check_class_values(class_values, logits, num_classes)
-    batch = as_batch(logits, target, num_classes, class_weights, sample_weight, ignore_index)
-    values = class_values_like(batch.logits, class_values, num_classes)
-    squares = pairwise_differences(values).square()
+    values = class_values_like(full_precision(logits), class_values, num_classes)
+    return _loss(
+        logits,
+        target,
+        values,
+        pairwise_differences(values).square(),
+        class_weights=class_weights,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+    )
+
+
+def _loss(
+    logits: Tensor,
+    target: Tensor,
+    values: Tensor,
+    squares: Tensor,
+    *,
+    class_weights: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return the loss, given the class values ``(K,)`` and the squares of their differences ``(K, K)``."""
+    check_choice("reduction", reduction, REDUCTIONS)
+    batch = as_batch(logits, target, logits.shape[-1], class_weights, sample_weight, ignore_index)
+    values, squares = values.to(batch.logits.dtype), squares.to(batch.logits.dtype)
 
     # What does not depend on the logits: the squared distances from each label, and the labels' mean and variance.
-    if batch.measure is None:
-        distances = squares.index_select(0, batch.target)
-        mass = batch.logits.new_ones(distances.shape[0]) if batch.weight is None else batch.weight
-        share = batch.logits.new_zeros(num_classes).index_add(0, batch.target, mass)
-        distances = distances if batch.weight is None else distances * mass.unsqueeze(-1)
-    else:
-        labels = batch.target if batch.weight is None else batch.target * batch.weight.unsqueeze(-1)
-        distances, mass, share = mix(labels, squares), labels.sum(-1), labels.sum(0)
-    total = share.sum()
-    total = torch.where(total > 0, total, 1)
-    from_mean = values - (share * values).sum() / total
     # Around the mean label the disagreement of chance is a sum of two variances: nothing cancels.
-    from_mean = from_mean.square()
-    variance = (share * from_mean).sum() / total
+    mass = batch.weight
+    total: Tensor | int
+    if batch.measure is None and mass is None:
+        distances, total = squares.index_select(0, batch.target), len(batch.target)
+        variance, mean = torch.var_mean(values.index_select(0, batch.target), correction=0)
+        from_mean = (values - mean).square()
+    else:
+        if batch.measure is None:
+            assert mass is not None
+            distances = squares.index_select(0, batch.target) * mass.unsqueeze(-1)
+            share = batch.logits.new_zeros(len(values)).index_add(0, batch.target, mass)
+        else:
+            labels = batch.target if mass is None else batch.target * mass.unsqueeze(-1)
+            distances, mass, share = mix(labels, squares), labels.sum(-1), labels.sum(0)
+        total = share.sum()
+        total = torch.where(total > 0, total, 1)
+        from_mean = (values - (share * values).sum() / total).square()
+        variance = (share * from_mean).sum() / total
+
+    def weighed(numbers: Tensor) -> Tensor:
+        return numbers if mass is None else numbers * mass.unsqueeze(-1)
 
     def chance_of(of_predictions: Tensor) -> Tensor:
-        chance = (of_predictions * mass).sum() / total + variance
         # No disagreement by chance means that all is one class: nothing is observed either.
-        return torch.where(chance > 0, chance, 1)
+        return (of_predictions.sum() / total + variance).clamp(min=torch.finfo(values.dtype).tiny)
 
     divisor = total if reduction == "mean" else 1
 
     def formula(z: Tensor) -> tuple[Tensor, Gradient]:
-        probs = F.softmax(z, dim=-1)
+        probs = softmax(z)
         terms = probs * distances
-        observed = terms.sum()
-        of_predictions = probs * from_mean
-        chance = chance_of(of_predictions.sum(-1))
-        value = observed / chance
+        of_predictions = weighed(probs * from_mean)
+        chance = chance_of(of_predictions)
+        value = terms.sum() / chance
 
         def gradient() -> Tensor:
-            scale = 1 / (chance * divisor)
-            products = terms.addcmul_(of_predictions, mass.unsqueeze(-1) * (value / total), value=-1).mul_(scale)
+            products = terms.addcmul_(of_predictions, value / total, value=-1).mul_(1 / (chance * divisor))
             return through_softmax(products, probs)
 
         return value / divisor, gradient
@@ -112,7 +141,7 @@ def weighted_kappa_loss(
     if reduction == "none":
         # Each number depends on every sample, through chance. Two sums for each sample and what is done with them.
         observed, of_predictions = (_expectations(table, batch.logits) for table in (distances, from_mean))
-        return (observed / chance_of(of_predictions)).reshape(batch.leading)
+        return (observed / chance_of(weighed(of_predictions.unsqueeze(-1)))).reshape(batch.leading)
     return with_gradient(formula, batch.logits) if constant(distances, mass) else formula(batch.logits)[0]
 
 
@@ -120,7 +149,7 @@ def _expectations(values: Tensor, logits: Tensor) -> Tensor:
     """Return the expected value under the softmax of each row, ``(N,)``."""
 
     def formula(z: Tensor) -> tuple[Tensor, Gradient]:
-        probs = F.softmax(z, dim=-1)
+        probs = softmax(z)
         products = probs * values
         return products.sum(-1), lambda: through_softmax(products, probs)
 
@@ -143,9 +172,15 @@ class WeightedKappaLoss(OrdinalLoss):
     paper_decoder = "mode"
     separable = False
 
+    squares: Tensor
+
+    def __init__(self, num_classes: int, **options: Unpack[LossOptions]) -> None:
+        super().__init__(num_classes, **options)
+        self.register_option("squares", pairwise_differences(self.class_values).square())
+
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`weighted_kappa_loss`."""
-        return weighted_kappa_loss(logits, target, class_values=self.class_values, **options)
+        return _loss(logits, target, self.class_values, self.squares, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""
