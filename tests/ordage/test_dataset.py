@@ -4,14 +4,16 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import ordage
 from ordage.cell import constants_of
 from ordage.config import RunConfig
 from ordage.data.dataset import prepare
 from ordage.data.layouts import read
-from ordage.errors import DataError
+from ordage.errors import DataError, UsageError
 from ordage.progress import Reporter
 from ordage.transforms import ImageSpec
 
@@ -108,3 +110,64 @@ def test_too_few_samples_for_three_parts_is_said(tmp_path):
 
     with pytest.raises(DataError, match="2 samples leave no image for"):
         prepared(tmp_path)
+
+
+def test_folds_rotate_through_the_same_deal(faces):
+    parts = [prepared(faces, folds=4, fold=fold) for fold in range(4)]
+
+    tested = np.sum([dataset.part == "test" for dataset in parts], axis=0)
+    assert (tested == 1).all()
+    assert (parts[1].part[parts[0].part == "test"] == "val").all()
+    assert (prepared(faces, folds=4, fold=0, split_seed=1).part != parts[0].part).any()
+
+
+def test_official_folds_are_taken_without_being_asked_for(faces, tmp_path):
+    names = sorted(file.name for file in faces.iterdir())
+    lines = ["image,age,fold"] + [f"{name},{name.split('_')[0]},{row % 5}" for row, name in enumerate(names)]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+
+    dataset = prepared(tmp_path / "t.csv", image_root=str(faces), fold=2)
+
+    fold = dataset.manifest.table["fold"].to_numpy()
+    assert set(fold[dataset.part == "test"]) == {2}
+    assert set(fold[dataset.part == "val"]) == {1}
+    assert "official folds 0 to 4: fold 2 is tested" in " ".join(dataset.manifest.notes)
+
+
+def test_near_identical_images_are_kept_on_one_side_when_asked(faces, tmp_path):
+    folder = shutil.copytree(faces, tmp_path / "faces")
+    pairs = {}
+    for row, file in enumerate(sorted(folder.iterdir())[:80]):
+        with Image.open(file) as picture:
+            again = folder / f"{row}_0_0_2018{row:013d}.jpg.chip.jpg"
+            picture.resize((40, 40), Image.Resampling.BICUBIC).save(again, quality=95)
+        pairs[file.name] = again.name
+
+    def split_pairs(dataset):
+        side = dict(zip(dataset.manifest.table["id"], dataset.part, strict=True))
+        return sum(side[first] != side[second] for first, second in pairs.items())
+
+    assert split_pairs(prepared(folder)) > 10
+    assert split_pairs(prepared(folder, near_duplicates=True)) == 0
+
+
+def test_a_fold_without_folds_and_folds_with_splits_are_refused(faces, tmp_path):
+    prepared(faces).write_splits(tmp_path / "splits.csv")
+
+    with pytest.raises(UsageError, match="make some by --folds"):
+        prepared(faces, fold=1)
+    with pytest.raises(UsageError, match="exclude each other"):
+        prepared(faces, folds=5, splits=str(tmp_path / "splits.csv"))
+
+
+def test_training_on_a_set_too_large_to_keep_gives_the_same_weights(faces, tmp_path, monkeypatch):
+    monkeypatch.setenv("ORDAGE_CACHE", str(tmp_path / "cache"))
+    options = {"data": str(faces), "epochs": 2, "img_size": 16, "in_chans": 1, "verbosity": 0, "out": tmp_path}
+
+    streamed = ordage.fit(**options, name="streamed", cache_limit=0)
+    kept = ordage.fit(**options, name="kept")
+
+    assert list((tmp_path / "cache").rglob("images.npy"))
+    first, second = (load_file(run.best / "model.safetensors") for run in (streamed, kept))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert streamed.report["test"] == kept.report["test"]

@@ -105,8 +105,8 @@ def test_a_large_jpeg_is_decoded_at_no_less_than_twice_the_side():
     ("mode", "kind"),
     [
         ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "PNG"), ("P", "GIF"), ("1", "PNG"), ("L", "PNG"), ("LA", "PNG"),
-        ("RGBA", "PNG"), ("RGBA", "WEBP"), ("L", "BMP"), ("RGB", "PPM"), ("YCbCr", "JPEG"), ("F", "TIFF"), ("I;16", "PNG"),
-        ("I", "TIFF"),
+        ("RGBA", "PNG"), ("RGBA", "WEBP"), ("L", "BMP"), ("RGB", "PPM"), ("YCbCr", "JPEG"), ("F", "TIFF"),
+        ("I;16", "PNG"), ("I", "TIFF"),
     ],
 )  # fmt: skip
 def test_every_mode_gives_grey_and_colour_of_the_same_picture(mode, kind):

@@ -1,12 +1,13 @@
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ordage.config import RunConfig
-from ordage.data.layouts import read
+from ordage.data.layouts import layouts, read
 from ordage.errors import DataError, UsageError
 
 
@@ -238,3 +239,113 @@ def test_an_empty_folder_is_said(tmp_path):
 def test_a_misspelt_layout_gets_a_suggestion(tmp_path):
     with pytest.raises(UsageError, match=r"did you mean 'utkface'\?"):
         read(options(tmp_path, layout="utkfaces"))
+
+
+def table(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    for row in range(6):
+        image(path.parent / f"{row}.png", row)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_tables_of_spreadsheets_are_read_in_every_encoding(tmp_path, encoding):
+    file = table(tmp_path / "t.csv", "image,age,person\n0.png,30,Zoë\n1.png,31,José\n", encoding)
+
+    manifest = read(options(file))
+
+    assert manifest.table["subject"].tolist() == ["Zoë", "José"]
+    assert any("Windows-1252" in note for note in manifest.notes) == (encoding == "cp1252")
+
+
+def test_semicolons_and_decimal_commas_are_read_as_they_are_meant(tmp_path):
+    file = table(tmp_path / "t.csv", "image;age;sex\n0.png;34,5;m\n1.png;7,8;f\n2.png;40;f\n")
+
+    assert read(options(file)).ages.tolist() == [34.5, 7.8, 40]
+
+
+def test_intervals_in_brackets_keep_their_comma(tmp_path):
+    file = table(tmp_path / "t.tsv", "image\tage\n0.png\t(25, 32)\n1.png\t(4, 6)\n")
+
+    manifest = read(options(file))
+
+    assert sorted(zip(manifest.table["low"], manifest.table["high"], strict=True)) == [(4, 6), (25, 32)]
+
+
+def test_lines_that_do_not_fit_the_header_are_rejected_by_number(tmp_path):
+    file = table(tmp_path / "t.csv", 'image,age,note\n0.png,30,"two\nlines"\n1.png,31\n2.png,32,a,b\n\n3.png,33,\n')
+
+    manifest = read(options(file))
+
+    assert manifest.ages.tolist() == [30, 33]
+    assert manifest.rejected.rows == [
+        ("t.csv line 4", "has 2 fields, the header 3"),
+        ("t.csv line 5", "has 4 fields, the header 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no header line"),
+        ("\n\n", "no header line"),
+        ("image,age\n", "has no rows"),
+        ("age,age\n1,2\n", "two columns"),
+    ],
+)
+def test_tables_without_content_are_refused(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+
+    with pytest.raises(DataError, match=message):
+        read(options(tmp_path / "t.csv"))
+
+
+def test_a_pixel_column_stands_for_image_files(tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (6, 9, 9))
+    lines = ["age,ethnicity,gender,img_name,pixels"]
+    lines += [
+        f"{20 + row},0,1,{row}.chip.jpg,{' '.join(map(str, pixels.ravel()))}" for row, pixels in enumerate(images)
+    ]
+    lines += ["50,0,1,x.jpg,1 2 3", "51,0,1,y.jpg," + "300 " * 81, "52,0,1,z.jpg,a b c d"]
+    (tmp_path / "age_gender.csv").write_text("\n".join(lines) + "\n")
+
+    manifest = read(options(tmp_path / "age_gender.csv"))
+
+    order = (manifest.ages - 20).astype(int)
+    np.testing.assert_array_equal(manifest.images[..., 0], images[order])
+    assert [where for where, _ in manifest.rejected.rows] == [f"age_gender.csv line {line}" for line in (8, 9, 10)]
+    assert manifest.groups == ("ethnicity", "gender")
+
+
+def test_another_package_can_add_a_layout(tmp_path, monkeypatch):
+    package = tmp_path / "site"
+    (package / "mine-1.0.dist-info").mkdir(parents=True)
+    (package / "mine-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (package / "mine-1.0.dist-info" / "entry_points.txt").write_text("[ordage.layouts]\nmine = mine_layout:LAYOUT\n")
+    (package / "mine_layout.py").write_text(
+        "from ordage.data.layouts import Layout, age_row\n"
+        "from ordage.data.manifest import Manifest, make_table\n"
+        "def recognise(source):\n"
+        "    return 'the files end in years' if source.images and 'years' in source.images[0].name else None\n"
+        "def read(source, options, reason):\n"
+        "    rows = [age_row(f.name, f.stem.removesuffix('years'), path=str(f)) for f in source.images]\n"
+        "    return Manifest(make_table(rows), source.name, 'mine', reason)\n"
+        "LAYOUT = Layout('mine', recognise, read, 'ages with a word behind')\n"
+    )
+    image(tmp_path / "data" / "34years.png")
+    monkeypatch.syspath_prepend(str(package))
+    layouts.cache_clear()
+    try:
+        manifest = read(options(tmp_path / "data"))
+    finally:
+        layouts.cache_clear()
+
+    assert (manifest.layout, manifest.reason) == ("mine", "the files end in years")
+    assert manifest.ages.tolist() == [34]
+
+
+def test_every_layout_has_a_line_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+
+    assert [name for name in layouts() if f"`{name}`" not in text] == []

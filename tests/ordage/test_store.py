@@ -183,7 +183,8 @@ def test_identical_files_are_stored_once(folder):
 def test_a_killed_build_leaves_nothing_that_counts_and_is_swept_away(folder):
     program = (
         "import os, signal, sys; from ordage.config import RunConfig; from ordage.data import store;"
-        "from ordage.data.layouts import read; from ordage.progress import Reporter; from ordage.transforms import ImageSpec;"
+        "from ordage.data.layouts import read; from ordage.progress import Reporter;"
+        "from ordage.transforms import ImageSpec;"
         "store._thumbs = lambda pixels: os.kill(os.getpid(), signal.SIGKILL);"
         "store.open_images(read(RunConfig(data=sys.argv[1])), ImageSpec(16, 1), Reporter(0))"
     )
