@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = arguments or ["--help"]
+    # What Pillow warns of is said in the reason of a rejected file, once.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="ordage", standalone_mode=False)
         sys.stdout.flush()
@@ -257,6 +260,14 @@ def _inspect(
             "--write", help="Write a table of what can be used, every picture once.", rich_help_panel="Output"
         ),
     ] = None,
+    rejected: Annotated[
+        Path | None,
+        typer.Option(
+            "--rejected",
+            help="Write a table of what cannot be used, each with its reason.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     conflicts: Annotated[
         Literal["drop", "mean"],
         typer.Option(
@@ -271,17 +282,20 @@ def _inspect(
     debug: Debug = False,
 ) -> None:
     """Look at every image and label before anything is trained on them."""
-    for flag, path in (("--html", html), ("--write", write)):
+    for flag, path in (("--html", html), ("--write", write), ("--rejected", rejected)):
         if path is not None and not path.parent.is_dir():  # told before the work, not after it
             raise UsageError(f"{flag} {path}: there is no folder {path.parent}")
     from . import tables
     from .inspection import inspect as look
-    from .inspection import write_page
+    from .inspection import write_page, write_rejected
 
     audit = look(options, **manner)
     content = audit.to_dict()
     if write is not None:
         content["clean"] = {"path": str(write), **audit.write_csv(write, conflicts=conflicts, tolerance=tolerance)}
+    if rejected is not None:
+        write_rejected(audit, rejected)
+        content["rejected"] = str(rejected)
     if html is not None:
         write_page(audit, html)
         content["html"] = str(html)

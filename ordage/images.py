@@ -113,13 +113,14 @@ def to_pixels(image: Image.Image, chans: int) -> NDArray[np.uint8]:
 
 def _to_eight_bits(array: NDArray[np.float32], mode: str) -> NDArray[np.uint8]:
     # Pillow clips to 255 instead of scaling. 32-bit integers and floats may hold any range: theirs tells which.
+    array = np.nan_to_num(array)
     high = float(array.max(initial=0))
     factor = 1.0
     if mode.startswith("I;16") or high > 255:
         factor = 1 / 257
     elif mode == "F" and high <= 1:
         factor = 255.0
-    return np.nan_to_num(array * factor).clip(0, 255).astype(np.uint8)
+    return (array * factor).clip(0, 255).astype(np.uint8)
 
 
 def to_channels(pixels: NDArray[Any], chans: int) -> NDArray[np.uint8]:

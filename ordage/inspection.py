@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from .config import DataConfig
 from .data.layouts import read
 from .errors import DataError
+from .files import write_whole
 from .progress import Reporter
 from .workspace import merge_options
 
 if TYPE_CHECKING:
     from .data.audit import Audit
 
-__all__ = ["inspect", "write_page"]
+__all__ = ["inspect", "write_page", "write_rejected"]
 
 
 def inspect(config: DataConfig | Mapping[str, Any] | None = None, /, *, verbosity: int = 1, **options: Any) -> Audit:
@@ -45,13 +46,19 @@ def inspect(config: DataConfig | Mapping[str, Any] | None = None, /, *, verbosit
     return audit(manifest, ImageSpec(asked.img_size or default_size(native), chans, asked.fit), asked, reporter)
 
 
+def write_rejected(audit: Audit, path: Path) -> None:
+    """Write the samples of an audit that cannot be used as a table: id, reason, and whether by a rule of the set."""
+    try:
+        audit.rejected.write(path)
+    except OSError as error:
+        raise DataError(f"--rejected {path}: {error.strerror or error}") from None
+
+
 def write_page(audit: Audit, path: Path) -> None:
     """Write an audit as one HTML file that opens without a network."""
     from .report.audit_page import audit_page
 
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(audit_page(audit), encoding="utf-8")
-        part.replace(path)
+        write_whole(path, audit_page(audit))
     except OSError as error:
         raise DataError(f"--html {path}: {error.strerror or error}") from None

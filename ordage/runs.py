@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from ordage.eval import Predictions
 
 from .config import RunConfig, read_yaml
 from .errors import DataError
+from .files import write_whole
 
 __all__ = ["CONFIG", "REPORT", "Run", "describe_environment", "write_config", "write_json"]
 
@@ -29,9 +31,7 @@ REPORT = "report.json"
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 class Run:
@@ -76,12 +76,11 @@ class Run:
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Write ``metrics.csv``, a row an epoch."""
-        part = self.path / "metrics.csv.part"
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self.path / "metrics.csv")
+        file = io.StringIO()
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path / "metrics.csv", file.getvalue())
 
     @property
     def metrics(self) -> list[dict[str, str]]:
@@ -147,9 +146,7 @@ class Run:
 
 def write_config(folder: Path, options: Mapping[str, Any]) -> None:
     """Write ``config.yaml``, which ``--config`` reads back."""
-    part = folder / f"{CONFIG}.part"
-    part.write_text(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    part.replace(folder / CONFIG)
+    write_whole(folder / CONFIG, yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True))
 
 
 def describe_environment(device: Any) -> dict[str, Any]:

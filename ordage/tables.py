@@ -162,6 +162,8 @@ def print_audit(content: dict[str, Any]) -> None:
             f"{clean['copies']:,} copies, {clean['conflicts']:,} with conflicting ages",
             soft_wrap=True,
         )
+    if "rejected" in content:
+        console.print(f"Rejected: {content['rejected']}", soft_wrap=True)
     if "html" in content:
         console.print(f"Page: {content['html']}", soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections import Counter
@@ -16,6 +17,7 @@ import pandas as pd
 from ordage.eval import ConstantBaselines
 
 from ..errors import DataError, UsageError
+from ..files import write_whole
 from .dataset import Examined, age_text, assign_parts, examine
 from .manifest import PARTS
 from .near import BLANK
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from ..config import DataConfig
     from ..progress import Reporter
     from ..transforms import ImageSpec
-    from .manifest import Manifest
+    from .manifest import Manifest, Rejections
 
 __all__ = ["Audit", "Finding", "Group", "audit"]
 
@@ -84,6 +86,7 @@ class Audit:
 
     Attributes:
         examined: the samples with their images and classes.
+        rejected: what cannot be used, each sample with its reason.
         part: ``(N,)`` the part of each sample in the split that training would use; empty where there can be none.
         sections: counts and figures by heading, as JSON holds them.
         identical: groups of byte-identical images, those whose ages differ most first.
@@ -93,6 +96,7 @@ class Audit:
     """
 
     examined: Examined
+    rejected: Rejections
     part: NDArray[np.str_]
     sections: dict[str, Any]
     identical: tuple[Group, ...]
@@ -156,10 +160,8 @@ class Audit:
                 keep[rows] = False
                 conflicting += len(rows)
         frame = self._clean(np.flatnonzero(keep), age, path.parent)
-        part = path.with_name(path.name + ".part")
         try:
-            part.write_bytes(frame.to_csv(index=False).encode("utf-8", "surrogateescape"))
-            part.replace(path)
+            write_whole(path, frame.to_csv(index=False))
         except OSError as error:
             raise DataError(f"--write {path}: {error.strerror or error}") from None
         return {
@@ -204,7 +206,7 @@ def audit(manifest: Manifest, spec: ImageSpec, config: DataConfig, reporter: Rep
     if not examined.usable.any():
         first = ": ".join(manifest.rejected.rows[0])
         raise DataError(f"{manifest.source}: no sample can be used; the first: {first}")
-    rejected = list(manifest.rejected.rows)  # before the split adds what it leaves out
+    rejected = copy.deepcopy(manifest.rejected)  # before the split adds what it leaves out
     identical = _groups(examined, examined.store.digests)
     near = tuple(
         group
@@ -239,19 +241,18 @@ def audit(manifest: Manifest, spec: ImageSpec, config: DataConfig, reporter: Rep
     }
     findings = _findings(examined, sections, identical, near, reason)
     ordered = sorted(findings, key=lambda finding: finding.severity != "problem")
-    return Audit(examined, part, sections, identical, near, tuple(ordered), unusual)
+    return Audit(examined, rejected, part, sections, identical, near, tuple(ordered), unusual)
 
 
-def _samples(examined: Examined, rejected: list[tuple[str, str]]) -> dict[str, Any]:
-    aside = examined.manifest.rejected.aside
-    reasons = Counter(reason for _, reason in rejected)
+def _samples(examined: Examined, rejected: Rejections) -> dict[str, Any]:
+    reasons = Counter(reason for _, reason in rejected.rows)
     return {
-        "total": int(examined.usable.sum()) + len(rejected) + len(aside),
+        "total": int(examined.usable.sum()) + len(rejected) + len(rejected.aside),
         "usable": int(examined.usable.sum()),
         "rejected": len(rejected),
-        "set_aside": len(aside),
+        "set_aside": len(rejected.aside),
         "reasons": dict(reasons.most_common(20)),
-        "first_rejected": [{"id": sample, "reason": reason} for sample, reason in rejected[:EXAMPLES]],
+        "first_rejected": [{"id": sample, "reason": reason} for sample, reason in rejected.rows[:EXAMPLES]],
     }
 
 
@@ -441,7 +442,7 @@ def _findings(
             "rejected",
             "problem" if samples["rejected"] > 0.01 * samples["total"] else "note",
             f"{samples['rejected']:,} samples cannot be used; the most frequent reason ({count:,}): {reason}",
-            "repair or remove them; above 1 % training asks for --allow-rejected",
+            "--rejected FILE lists them all; repair or remove them, above 1 % training asks for --allow-rejected",
             tuple(sample for sample, _ in manifest.rejected.rows[:10]),
         )
     conflicts = sections["duplicates"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -44,7 +45,10 @@ class Files:
 
     def read(self, row: int) -> bytes:
         """Return the bytes of a file."""
-        return Path(self.paths[row]).read_bytes()
+        path = Path(self.paths[row])
+        if not stat.S_ISREG(path.stat().st_mode):  # a device or a pipe might never end
+            raise OSError("not a file")
+        return path.read_bytes()
 
     def name(self, row: int) -> str:
         """Return the path of a file."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
+from ..files import write_whole
 from .contents import Contents, Files
 
 if TYPE_CHECKING:
@@ -59,15 +60,14 @@ class Rejections:
         sample, reason = self.rows[0]
         raise DataError(
             f"{source}: {len(self.rows)} of {total} samples cannot be used ({len(self.rows) / total:.1%}), the first: "
-            f"{sample}: {reason}; `ordage inspect` lists them; repair or remove them, or go on without them by "
-            "--allow-rejected"
+            f"{sample}: {reason}; `ordage inspect --rejected FILE` lists them; repair or remove them, or go on without "
+            "them by --allow-rejected"
         )
 
     def write(self, path: Path) -> None:
-        """Write ``rejected.csv``."""
+        """Write ``rejected.csv``: id, reason, and whether it was rejected or set aside."""
         rows = [(*row, "rejected") for row in self.rows] + [(*row, "set aside") for row in self.aside]
-        table = pd.DataFrame(rows, columns=["id", "reason", "kind"])
-        table.to_csv(path, index=False, errors="surrogateescape")  # a file name need not be text
+        write_whole(path, pd.DataFrame(rows, columns=["id", "reason", "kind"]).to_csv(index=False))
 
 
 @dataclass

@@ -332,11 +332,12 @@ def image_root(file: Path, names: Iterable[str], given: str | None) -> Path:
         return root
     names = [name.replace("\\", "/") for name in names if name and "\0" not in name]
     here = file.parent
+    # os.path.exists, because that of a Path raises for names that no file can have, such as very long ones.
     sample = names[:: max(1, len(names) // 50)]
-    if any((here / name).exists() for name in sample):
+    if any(os.path.exists(here / name) for name in sample):
         return here
     beside = sorted(Path(entry.path) for entry in os.scandir(here) if entry.is_dir())
-    return next((folder for folder in beside if sample and all((folder / name).exists() for name in sample)), here)
+    return next((folder for folder in beside if sample and all(os.path.exists(folder / name) for name in sample)), here)
 
 
 # -- people's own tables -----------------------------------------------------------------------------------------------
