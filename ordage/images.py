@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,8 +21,7 @@ __all__ = ["ImageInfo", "decode", "to_channels", "to_pixels"]
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
-@dataclass(frozen=True)
-class ImageInfo:
+class ImageInfo(NamedTuple):
     """What a file says about its image.
 
     Attributes:

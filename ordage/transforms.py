@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,8 @@ __all__ = [
 
 
 DEFAULT_SIZE = 64  # pixels, for image files and a net without a size of its own
+TOGETHER = 8  # decoded images of one shape that are resized in one call
+LARGE = 2**19  # bytes of an image above which the calls do not count
 LARGEST_DEFAULT = 128  # pixels, for a pretrained backbone and arrays: 224 costs three times as much
 
 
@@ -72,6 +75,43 @@ class ImageSpec:
         """
         pixels, info = decode(content, chans=self.chans, at_least=self.size)
         return self.fitted(pixels[None])[0], info
+
+    def decode_into(
+        self, out: NDArray[np.uint8], places: Iterable[int], read: Callable[[int], bytes]
+    ) -> dict[int, ImageInfo | str]:
+        """Decode many image files into one array.
+
+        Args:
+            out: ``(N, size, size, chans)`` uint8; a place whose file cannot be decoded is left as it is.
+            places: which of the ``N`` to fill.
+            read: returns the bytes of the file for a place.
+
+        Returns:
+            What each file tells about its image, or the reason why there is none, by place.
+        """
+        found: dict[int, ImageInfo | str] = {}
+        waiting: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = defaultdict(list)
+
+        def fit(images: list[tuple[int, NDArray[np.uint8]]]) -> None:
+            if images:
+                own, pixels = zip(*images, strict=True)
+                out[list(own)] = self.fitted(np.stack(pixels))
+                images.clear()
+
+        for place in places:
+            try:
+                pixels, found[place] = decode(read(place), chans=self.chans, at_least=self.size)
+            except (OSError, ValueError) as error:
+                found[place] = getattr(error, "strerror", None) or str(error)
+                continue
+            # A call for several images of one shape costs half as much; large images are not worth keeping for that.
+            images = waiting[pixels.shape] if pixels.nbytes < LARGE else []
+            images.append((place, pixels))
+            if len(images) == TOGETHER or pixels.nbytes >= LARGE:
+                fit(images)
+        for images in waiting.values():
+            fit(images)
+        return found
 
     def fitted(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Make images of one shape square and resize them: ``(N, H, W, C)`` to ``(N, size, size, C)`` uint8."""

@@ -6,7 +6,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 __all__ = ["Contents", "Files"]
@@ -45,10 +44,11 @@ class Files:
 
     def read(self, row: int) -> bytes:
         """Return the bytes of a file."""
-        path = Path(self.paths[row])
-        if not stat.S_ISREG(path.stat().st_mode):  # a device or a pipe might never end
+        path = self.paths[row]
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a device or a pipe might never end
             raise OSError("not a file")
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
 
     def name(self, row: int) -> str:
         """Return the path of a file."""

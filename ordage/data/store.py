@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -256,16 +255,19 @@ class _Job:
 
         def decode(rows: range) -> NDArray[np.uint8]:
             pixels = np.zeros((len(rows), *shape[1:]), np.uint8)
+            new = []
             for place, row in enumerate(rows):
-                if (found := earlier.find(row)) is not None:
-                    pixels[place], errors[row], about[row] = found
-                    continue
-                try:
-                    pixels[place], info = self.spec.decode(self.contents.read(int(self.first[row])))
-                    about[row] = (*dataclasses.astuple(info), 0)
-                    errors[row] = ""
-                except (OSError, ValueError) as error:
-                    errors[row] = getattr(error, "strerror", None) or str(error)
+                if (held := earlier.find(row)) is None:
+                    new.append(place)
+                else:
+                    pixels[place], errors[row], about[row] = held
+            decoded = self.spec.decode_into(pixels, new, lambda place: self.contents.read(int(self.first[rows[place]])))
+            for place, found in decoded.items():
+                if isinstance(found, str):
+                    errors[rows[place]] = found
+                else:
+                    errors[rows[place]] = ""
+                    about[rows[place]] = (*found, 0)
             about["thumb"][rows.start : rows.stop] = _thumbs(pixels)
             return pixels
 

@@ -50,7 +50,7 @@ class Streamed:
                 self._images,
                 batch_sampler=self._batches,
                 num_workers=os.cpu_count() or 1,
-                collate_fn=_stack,
+                collate_fn=_tensor,
                 worker_init_fn=_leave_interrupts_to_the_main_process,
                 pin_memory=torch.cuda.is_available(),
                 persistent_workers=True,
@@ -76,7 +76,7 @@ class _Batches(Sampler[list[int]]):
 
 
 class _Decoding(Dataset["NDArray[np.uint8] | str"]):
-    """Pixels by row; a reason where there are none, since an exception would arrive as a traceback in a string."""
+    """Pixels by rows; a reason where there are none, since an exception would arrive as a traceback in a string."""
 
     def __init__(self, contents: Contents, first: NDArray[np.int64], spec: ImageSpec) -> None:
         self._contents, self._first, self._spec = contents, first, spec
@@ -84,18 +84,19 @@ class _Decoding(Dataset["NDArray[np.uint8] | str"]):
     def __len__(self) -> int:
         return len(self._first)
 
-    def __getitem__(self, row: int) -> NDArray[np.uint8] | str:
-        source = int(self._first[row])
-        try:
-            return self._spec.decode(self._contents.read(source))[0]
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            return f"{self._contents.name(source)}: was readable when the run began, but is not any more ({reason})"
+    def __getitems__(self, rows: list[int]) -> NDArray[np.uint8] | str:
+        sources = self._first[rows].tolist()
+        images = np.zeros((len(rows), self._spec.size, self._spec.size, self._spec.chans), np.uint8)
+        found = self._spec.decode_into(images, range(len(rows)), lambda place: self._contents.read(sources[place]))
+        for place, reason in found.items():
+            if isinstance(reason, str):
+                name = self._contents.name(sources[place])
+                return f"{name}: was readable when the run began, but is not any more ({reason})"
+        return images
 
 
-def _stack(images: list[NDArray[np.uint8] | str]) -> Tensor | str:
-    reasons = [image for image in images if isinstance(image, str)]
-    return reasons[0] if reasons else torch.from_numpy(np.stack(images))
+def _tensor(images: Any) -> Tensor | str:  # what __getitems__ returned; the type of DataLoader knows of lists alone
+    return images if isinstance(images, str) else torch.from_numpy(images)
 
 
 def _leave_interrupts_to_the_main_process(_: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ordage import images, transforms
 from ordage.config import RunConfig
 from ordage.data.cache import cache_root
 from ordage.data.layouts import read
@@ -153,9 +154,8 @@ def test_of_a_set_that_has_changed_only_the_changed_images_are_decoded(folder, m
     Image.new("L", (30, 30), 7).save(folder / "33_0_0_2040.jpg")
     sorted(folder.iterdir())[5].unlink()
     decoded = []
-    decode = ImageSpec.decode
     monkeypatch.setattr(
-        ImageSpec, "decode", lambda spec, content: decoded.append(len(content)) or decode(spec, content)
+        transforms, "decode", lambda content, **options: decoded.append(content) or images.decode(content, **options)
     )
 
     manifest = manifest_of(folder)
@@ -163,7 +163,7 @@ def test_of_a_set_that_has_changed_only_the_changed_images_are_decoded(folder, m
 
     assert len(decoded) == 1
     for row in range(0, 300, 37):
-        alone = decode(SPEC, (folder / manifest.table["id"].iat[row]).read_bytes())[0]
+        alone = SPEC.decode((folder / manifest.table["id"].iat[row]).read_bytes())[0]
         np.testing.assert_array_equal(pixels(store)[row], alone)
 
 

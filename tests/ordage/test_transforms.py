@@ -1,6 +1,10 @@
-import torch
+import io
 
-from ordage.transforms import flip_and_shift, rotate_and_scale
+import numpy as np
+import torch
+from PIL import Image
+
+from ordage.transforms import ImageSpec, flip_and_shift, rotate_and_scale
 
 
 def images(count=64, size=12, chans=3):
@@ -79,3 +83,28 @@ def test_rotation_differs_from_image_to_image_and_stays_in_range():
     assert batch.min() >= 0
     assert batch.max() <= 255
     assert len({tuple(image.flatten().tolist()) for image in batch}) == 64
+
+
+def test_images_decoded_together_are_those_decoded_alone():
+    generator = np.random.default_rng(0)
+    files = []
+    for row in range(40):  # two shapes, and large ones, and broken ones between them
+        side = (30, 41, 800)[row % 3 if row < 12 else row % 2]
+        file = io.BytesIO()
+        Image.fromarray(generator.integers(0, 256, (side, side + 4, 3), dtype=np.uint8)).save(file, "JPEG")
+        files.append(b"broken" if row % 7 == 5 else file.getvalue())
+    spec = ImageSpec(16, 3)
+    out = np.full((40, 16, 16, 3), 9, np.uint8)
+
+    found = spec.decode_into(out, range(1, 40), files.__getitem__)
+
+    assert list(found) == list(range(1, 40))
+    assert (out[0] == 9).all()
+    for row in range(1, 40):
+        if row % 7 == 5:
+            assert found[row] == "not an image, or a broken one"
+            assert (out[row] == 9).all()
+        else:
+            pixels, info = spec.decode(files[row])
+            assert found[row] == info
+            np.testing.assert_array_equal(out[row], pixels)
