@@ -1,5 +1,6 @@
 """Real faces, as they come: slow, and only where the images are."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -57,3 +58,61 @@ def test_no_byte_identical_file_is_on_two_sides(comparison, faces):
 
     assert (sides == 1).all()
     assert len(sides) < len(splits)  # there are identical files, or this test would show nothing
+
+
+INSPECT = """
+import resource, sys
+from ordage.cli import main
+try:
+    main(["inspect", *sys.argv[1:], "--json"])
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def audit(faces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audit")
+    options = ["--bins", BINS, "--html", folder / "page.html", "--write", folder / "clean.csv"]
+    result = subprocess.run(
+        [sys.executable, "-c", INSPECT, faces, *options],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "ORDAGE_CACHE": str(folder / "cache")},
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout), int(result.stderr.split()[-1]), folder
+
+
+def test_the_audit_counts_what_the_files_say(audit, faces):
+    content, _, folder = audit
+    files = sorted(faces.iterdir())
+    ages = pd.Series([int(file.name.split("_")[0]) for file in files])
+    copies = ages.groupby([hashlib.sha256(file.read_bytes()).hexdigest() for file in files]).agg(["size", "nunique"])
+    copies = copies[copies["size"] > 1]
+    edges = [-1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 200]
+
+    assert content["samples"]["usable"] == content["samples"]["total"] == len(files)
+    assert content["samples"]["rejected"] == 0
+    assert content["duplicates"]["groups"] == len(copies) > 100
+    assert content["duplicates"]["conflicts"] == (copies["nunique"] > 1).sum() > 100
+    assert content["near_duplicates"]["groups"] > 0
+    histogram = pd.cut(ages, edges).value_counts(sort=False)
+    assert list(content["ages"]["histogram"].values()) == histogram.tolist()
+    assert content["ages"]["median"] == ages.median()
+    assert content["baselines"]["majority_bin"] == BINS.split(",")[histogram.to_numpy().argmax()]
+    assert content["baselines"]["majority_bin_accuracy"] == pytest.approx(histogram.max() / len(files), abs=0.01)
+    odd = [file.name for file in files if len(file.name.split("_")) != 4 or ".jpg" not in file.name]
+    assert odd
+    assert all(any(name in note for note in content["data"]["notes"]) for name in odd)
+    # Every picture once, and none whose ages contradict each other.
+    alone = len(files) - copies["size"].sum() + (copies["nunique"] == 1).sum()
+    assert len(pd.read_csv(folder / "clean.csv")) == alone
+    assert (folder / "page.html").read_text(encoding="utf-8").count("data:image/jpeg") > 100
+
+
+def test_the_audit_takes_less_than_a_gibibyte(audit):
+    _, kibibytes, _ = audit
+
+    assert kibibytes < 2**20
