@@ -72,11 +72,11 @@ def _fail(error: object, code: int, debug: bool) -> int:
 
 
 def _usage(error: Any) -> str:
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
     if message.startswith("No such command") and "ean" not in message:
         word = message.split("'")[1]
         message += did_you_mean(word, [command.name or "" for command in app.registered_commands])
-    return f"{message}; see ordage --help"
+    return f"{message}; see {error.ctx.command_path if error.ctx else 'ordage'} --help"
 
 
 def _version(show: bool) -> None:
@@ -302,7 +302,7 @@ def _inspect(
     _print(content, json_output, lambda: tables.print_audit(content))
 
 
-cache = typer.Typer(name="cache", help="The folder of decoded images.", no_args_is_help=True)
+cache = typer.Typer(name="cache", help="The folder of decoded images.")
 app.add_typer(cache)
 
 

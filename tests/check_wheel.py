@@ -38,7 +38,10 @@ def main(installation: str) -> None:
         command = [sys.executable, "-m", "ordage", "fit", "faces.npz", "--epochs", "1", "--json", "-q"]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         assert json.loads(result.stdout)["results"][0]["test"]["n"] > 0
-    print(f"the wheel holds {len(modules)} modules, all of which import, and trains")
+        command = [sys.executable, "-m", "ordage", "inspect", "faces.npz", "--html", "page.html", "-q"]
+        subprocess.run(command, cwd=folder, capture_output=True, check=True)
+        assert "</html>" in Path(folder, "page.html").read_text(encoding="utf-8")  # its templates are in the wheel
+    print(f"the wheel holds {len(modules)} modules, all of which import, trains, and writes pages")
 
 
 if __name__ == "__main__":

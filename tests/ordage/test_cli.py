@@ -305,3 +305,24 @@ def test_arrays_of_classes_train_without_ages(ordage, tmp_path):
     assert content["results"][0]["test"]["bin_accuracy"] > 2 * content["baselines"]["majority_bin_accuracy"]
     assert content["baselines"]["median_age_mae"] is None
     assert named.returncode == 0, named.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("cache",), "Missing command; see ordage cache --help"),
+        (("cache", "clera"), "Did you mean 'clear'?; see ordage cache --help"),
+        (("cache", "clear", "nosuch"), "nosuch: no such entry"),
+        (("inspect", "--conflicts", "mena"), "'mena' is not one of 'drop', 'mean'; see ordage inspect --help"),
+        (("inspect", "--html", "nowhere/page.html"), "--html nowhere/page.html: there is no folder nowhere"),
+        (("inspect", "--rejected", "nowhere/a.csv"), "--rejected nowhere/a.csv: there is no folder nowhere"),
+        (("inspect", "demo", "--folds", "5", "--fold", "7"), "--fold 7: there are 5 folds, 0 to 4"),
+        (("inspect", "demo", "--write", "clean.csv"), "demo holds no image files"),
+    ],
+)
+def test_what_cannot_be_looked_over_is_a_usage_error_in_one_line(ordage, command, words):
+    result = ordage(*command)
+
+    assert result.returncode == 2
+    assert words in one_line(result)
+    assert result.stdout == ""
