@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any, Literal, Self
 
 from .errors import DataError, UsageError, did_you_mean
 
-__all__ = ["CompareConfig", "DataConfig", "RunConfig", "TrainingConfig", "read_yaml"]
+__all__ = ["CompareConfig", "DataConfig", "RunConfig", "TrainingConfig", "read_duration", "read_yaml"]
+
+DEFAULT_EPOCHS = 30  # without a time limit
 
 
 def option(default: Any, help: str, *, panel: str, flags: tuple[str, ...] = (), minimum: float | None = None) -> Any:
@@ -147,7 +150,17 @@ class TrainingConfig(DataConfig):
         flags=("--pretrained/--no-pretrained",),
     )
 
-    epochs: int = option(30, "Passes over the training part.", panel="Training", minimum=1)
+    epochs: int | None = option(
+        None,
+        f"Passes over the training part; {DEFAULT_EPOCHS}, or as many as --time-limit allows.",
+        panel="Training",
+        minimum=1,
+    )
+    time_limit: str | None = option(
+        None,
+        "Longest time to train, such as 90s, 10m or 1h30m; the learning rate's schedule is fitted into it.",
+        panel="Training",
+    )
     batch_size: int = option(64, "Images in a step.", panel="Training", flags=("--batch-size", "-b"), minimum=1)
     lr: float | None = option(
         None, "Peak learning rate; 2e-3 from scratch, 3e-4 with pretrained weights.", panel="Training", minimum=0
@@ -162,7 +175,12 @@ class TrainingConfig(DataConfig):
         None, "First epochs that train the head alone; 1 with pretrained weights.", panel="Training", minimum=0
     )
     ema: float = option(0.0, "Decay of the weights' moving average, e.g. 0.999; 0: none.", panel="Training", minimum=0)
-    patience: int = option(10, "Epochs without a better validation MAE before it stops.", panel="Training", minimum=1)
+    patience: int | None = option(
+        None,
+        "Epochs without a better validation MAE before it stops; the whole schedule when left out.",
+        panel="Training",
+        minimum=1,
+    )
     class_weights: Literal["balanced", "effective"] | None = option(None, "Weigh rare classes more.", panel="Training")
 
     device: str | None = option(None, "cpu, cuda, cuda:1, mps; the best there is when left out.", panel="Machine")
@@ -173,6 +191,25 @@ class TrainingConfig(DataConfig):
     deterministic: bool = option(
         False, "Prefer algorithms that repeat bit for bit, also on a GPU.", panel="Machine", flags=("--deterministic",)
     )
+
+    def __post_init__(self) -> None:
+        """Read what has a form of its own, so that an error is told before any work.
+
+        Raises:
+            UsageError: a time limit that is none.
+        """
+        if self.time_limit is not None:
+            read_duration(self.time_limit)
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit in seconds, if there is one."""
+        return None if self.time_limit is None else read_duration(self.time_limit)
+
+    @property
+    def most_epochs(self) -> int | None:
+        """The number of epochs; ``None`` for as many as the time limit allows."""
+        return self.epochs or (None if self.time_limit is not None else DEFAULT_EPOCHS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +252,26 @@ class CompareConfig(TrainingConfig):
         """Return the run that trains one loss with one seed."""
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingConfig)}
         return RunConfig(**shared, loss=loss, seed=seed)
+
+
+def read_duration(text: str) -> float:
+    """Return seconds, at least one.
+
+    Raises:
+        UsageError: the text is no duration.
+
+    Example:
+        >>> read_duration("90"), read_duration("10m"), read_duration("1h30m")
+        (90.0, 600.0, 5400.0)
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    form = rf"(?:{number}\s*h)?\s*(?:{number}\s*m(?:in)?)?\s*(?:{number}\s*s?)?"
+    found = re.fullmatch(form, text.strip())
+    parts = found.groups() if found else ()
+    seconds = sum(factor * float(part or 0) for factor, part in zip((3600, 60, 1), parts, strict=False))
+    if seconds < 1:
+        raise UsageError(f"--time-limit {text}: expected a time of a second or more, such as 90s, 10m or 1h30m")
+    return float(seconds)
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:

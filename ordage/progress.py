@@ -19,12 +19,18 @@ class Bar(Protocol):
     def advance(self, amount: int = 1) -> None:
         """Count ``amount`` more items as done."""
 
+    def expect(self, total: int) -> None:
+        """Correct how many items there will be."""
+
     def describe(self, text: str) -> None:
         """Show ``text`` behind the bar."""
 
 
 class _Silent:
     def advance(self, amount: int = 1) -> None:
+        pass
+
+    def expect(self, total: int) -> None:
         pass
 
     def describe(self, text: str) -> None:
@@ -59,8 +65,8 @@ class Reporter:
             self.note(text)
 
     @contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Bar]:
-        """Show a bar while the block runs."""
+    def bar(self, label: str, total: int | None) -> Iterator[Bar]:
+        """Show a bar while the block runs; ``None`` for a total that is not known yet."""
         if not self._bars:
             yield _Silent()
             return
@@ -80,6 +86,9 @@ class Reporter:
             class _Rich:
                 def advance(self, amount: int = 1) -> None:
                     shown.advance(task, amount)
+
+                def expect(self, total: int) -> None:
+                    shown.update(task, total=total)
 
                 def describe(self, text: str) -> None:
                     shown.update(task, text=text)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import timm.optim
-import timm.scheduler
 import timm.utils
 import torch
 from accelerate import Accelerator
@@ -32,6 +31,7 @@ from ordage.eval import Predictions, metrics
 from .data.batches import Batches
 from .errors import DataError, Interrupted, MissingError, NonFiniteError, UsageError, did_you_mean
 from .model import OrdinalModel, Plan, build_model, load_model, make_loss, save_model
+from .schedule import Schedule, TimeLimit
 from .transforms import AUGMENTATIONS
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class _State:
     best_epoch: int = -1
     loss_sum: float = 0.0  # over the steps done in this epoch
     seconds: float = 0.0  # of training in this epoch
+    total: int | None = None  # steps that are planned
+    spent: float = 0.0  # seconds of the time limit
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -133,7 +135,8 @@ def open_options(config: TrainingConfig, plan: Plan, device: torch.device) -> di
         "precision": _precision(config, device),
         "augment": config.augment or ("full" if device.type == "cuda" else "light"),
         "lr": (LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH) if config.lr is None else config.lr,
-        "freeze": int(plan.pretrained and config.epochs > 1) if config.freeze is None else config.freeze,
+        "freeze": int(plan.pretrained and config.most_epochs != 1) if config.freeze is None else config.freeze,
+        "epochs": config.most_epochs,
     }
 
 
@@ -174,16 +177,10 @@ def train(
     model = build_model(start, criterion, weights, prior=_class_shares(dataset, class_weights))
     model = model.to(memory_format=torch.channels_last).to(device)
     optimizer = _make_optimizer(model, config)
-    total_steps = config.epochs * steps
-    warmup = min(int(config.warmup_epochs * steps), total_steps // 5)  # a short run must still reach its cosine
-    scheduler = timm.scheduler.CosineLRScheduler(
-        optimizer,
-        t_initial=total_steps - warmup + 1,  # counted from the end of the warm-up, and never quite zero
-        warmup_t=warmup,
-        warmup_lr_init=0.0,
-        warmup_prefix=True,
-        t_in_epochs=False,
-    )
+    most = None if config.most_epochs is None else config.most_epochs * steps
+    limit = None
+    if config.seconds is not None:
+        limit = TimeLimit(config.seconds, steps, len(val_batches) / (steps * batch_size), most)
     average = timm.utils.ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
     raw_model = model
     if config.compile:
@@ -201,26 +198,31 @@ def train(
         _restore(saved, state, raw_model, optimizer, average, accelerator)
         reporter.note(f"resuming at epoch {state.epoch + 1}, step {state.step + 1} of {steps}")
     frozen = config.freeze or 0
+    first = updates = state.epoch * steps + state.step
+    schedule = Schedule(optimizer, state.total or most, int(config.warmup_epochs * steps))
+    if limit is not None:
+        limit.resume(state.spent)
 
     def save() -> None:
+        state.total, state.spent = schedule.total, 0.0 if limit is None else limit.spent
         run.save_state(_snapshot(state, raw_model, optimizer, average, accelerator))
 
-    with _interrupts() as interrupted, reporter.bar("training", total_steps) as bar:
-        bar.advance(state.epoch * steps + state.step)
-        while state.epoch < config.epochs and not _out_of_patience(state, config.patience):
+    with _interrupts() as interrupted, reporter.bar("training", schedule.total) as bar:
+        bar.advance(updates)
+        # An epoch that was interrupted after its last step still lacks its validation.
+        while (state.step or not schedule.is_over(updates)) and not _out_of_patience(state, config.patience):
             sampler.manual_seed(_mix(config.seed, state.epoch))
             raw_model.backbone.requires_grad_(state.epoch >= frozen)
             model.train()
             if state.epoch < frozen:
                 raw_model.backbone.eval()
             order = torch.randperm(len(batches), generator=sampler)[: steps * batch_size].view(steps, batch_size)
-            order = order[state.step :].reshape(-1)
+            order = order[steps if schedule.is_over(updates) else state.step :].reshape(-1)
             total = torch.tensor(state.loss_sum, device=device)
             begun = last_save = time.perf_counter()
-            updates = state.epoch * steps + state.step
 
             for batch in batches.take(order, batch_size):
-                scheduler.step_update(updates if updates >= warmup else updates + 1)  # no step at a rate of zero
+                schedule.before_step(updates)
                 torch.manual_seed(_mix(config.seed, updates, 1))
                 noise.manual_seed(_mix(config.seed, updates, 2))
                 pixels = augment(batch.source, batch.index, noise)
@@ -234,6 +236,10 @@ def train(
                 state.step += 1
                 updates += 1
                 bar.advance()
+                if limit is not None and limit.due(updates, first):
+                    total.item()  # waits for the device, whose work is to be timed, every 5 % of the time
+                    schedule.plan(limit.plan(updates))
+                    bar.expect(updates if schedule.total is None else schedule.total)
                 if interrupted.is_set() or time.perf_counter() - last_save > STATE_EVERY:
                     state.loss_sum = _finite(float(total), state, config)
                     state.seconds += time.perf_counter() - begun
@@ -243,9 +249,12 @@ def train(
                         raise Interrupted(
                             f"interrupted in epoch {state.epoch + 1}; {run.path} has the state; --resume goes on"
                         )
+                if schedule.is_over(updates):
+                    break
 
-            train_loss = _finite(float(total), state, config) / steps
+            train_loss = _finite(float(total), state, config) / state.step
             state.seconds += time.perf_counter() - begun
+            begun = time.perf_counter()
             judged = average.module if average is not None else raw_model
             figures = _validate(judged, criterion, val_batches, dataset, accelerator)
             state.rows.append(
@@ -255,7 +264,7 @@ def train(
                     "train_loss": train_loss,
                     **figures,
                     "seconds": round(state.seconds, 3),
-                    "images_per_second": round(steps * batch_size / max(state.seconds, 1e-9), 1),
+                    "images_per_second": round(state.step * batch_size / max(state.seconds, 1e-9), 1),
                 }
             )
             if figures["val_mae"] < state.best:
@@ -264,12 +273,15 @@ def train(
             state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
             run.write_metrics(state.rows)
             save()
+            if limit is not None:
+                limit.validated(time.perf_counter() - begun)
             bar.describe(_line(state.rows[-1]))
-            reporter.epoch(f"epoch {state.epoch}/{config.epochs}: {_line(state.rows[-1])}")
+            of = "" if schedule.total is None else f"/{math.ceil(schedule.total / steps)}"
+            reporter.epoch(f"epoch {state.epoch}{of}: {_line(state.rows[-1])}")
             if interrupted.is_set():
                 raise Interrupted(f"interrupted after epoch {state.epoch}; {run.path} has the state; --resume goes on")
 
-    if state.epoch < config.epochs:
+    if not schedule.is_over(updates):
         reporter.note(f"stopped after epoch {state.epoch}: no better validation MAE in {config.patience} epochs")
     return TrainingResult(
         epochs=state.epoch,
@@ -415,8 +427,8 @@ def _finite(loss_sum: float, state: _State, config: RunConfig) -> float:
     return loss_sum
 
 
-def _out_of_patience(state: _State, patience: int) -> bool:
-    return state.epoch - 1 - state.best_epoch >= patience and state.best_epoch >= 0
+def _out_of_patience(state: _State, patience: int | None) -> bool:
+    return patience is not None and state.epoch - 1 - state.best_epoch >= patience and state.best_epoch >= 0
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -191,3 +191,21 @@ def test_nothing_that_runs_code_is_resumed_from(arrays, tmp_path):
         fit(data=str(arrays), epochs=1, out=tmp_path, name="a", resume=True)
 
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_time_limit_shapes_the_schedule_so_that_it_ends_near_zero(arrays, tmp_path):
+    run = fit(data=str(arrays), time_limit="3s", model="seed_cnn", lr=1e-3, out=tmp_path, name="a")
+
+    rates = [float(row["lr"]) for row in run.metrics]
+    assert len(rates) > 2
+    assert rates[-1] < 0.05 * max(rates)
+    assert run.config.epochs is None
+    assert run.report["training"]["epochs"] == len(rates)
+
+
+def test_epochs_end_a_run_that_has_time_left(arrays, tmp_path):
+    options = {"data": str(arrays), "epochs": 2, "model": "seed_cnn", "out": tmp_path}
+    limited, unlimited = fit(time_limit="1h", name="a", **options), fit(name="b", **options)
+
+    assert [row["lr"] for row in limited.metrics] == [row["lr"] for row in unlimited.metrics]
+    assert len(limited.metrics) == 2
