@@ -174,7 +174,9 @@ class TrainingConfig(DataConfig):
     freeze: int | None = option(
         None, "First epochs that train the head alone; 1 with pretrained weights.", panel="Training", minimum=0
     )
-    ema: float = option(0.0, "Decay of the weights' moving average, e.g. 0.999; 0: none.", panel="Training", minimum=0)
+    ema: float = option(
+        0.999, "Decay of the weights' moving average, which is judged and kept; 0: none.", panel="Training", minimum=0
+    )
     patience: int | None = option(
         None,
         "Epochs without a better validation MAE before it stops; the whole schedule when left out.",
@@ -182,6 +184,16 @@ class TrainingConfig(DataConfig):
         minimum=1,
     )
     class_weights: Literal["balanced", "effective"] | None = option(None, "Weigh rare classes more.", panel="Training")
+    sampling: Literal["shuffle", "balanced"] = option(
+        "shuffle",
+        "shuffle: every sample once in an epoch; balanced: every bin equally often, so rare ones repeat.",
+        panel="Training",
+    )
+    tta: Literal["none", "flip"] | None = option(
+        None,
+        "flip: predict from an image and its mirror image, where training mirrors them too.",
+        panel="Training",
+    )
 
     device: str | None = option(None, "cpu, cuda, cuda:1, mps; the best there is when left out.", panel="Machine")
     precision: Literal["fp32", "bf16", "fp16"] | None = option(

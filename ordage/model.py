@@ -106,23 +106,28 @@ class OrdinalModel(nn.Module):
         backbone: maps ``(N, C, H, W)`` to ``(N, F)``.
         head: maps ``(N, F)`` to ``(N, out_features)``, see `OrdinalLoss.make_head`.
         spec: gives the normalisation, which is part of the model: what it takes are pixels.
+        tta: test-time augmentation, ``flip`` for the mean logits of an image and its mirror image outside of training.
     """
 
     mean: Tensor
     factor: Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, spec: ImageSpec) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, spec: ImageSpec, tta: str = "none") -> None:
         """Join the two."""
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.tta = tta
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("factor", 1 / (255 * torch.tensor(spec.std).view(-1, 1, 1)), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, out_features)`` of ``(N, C, H, W)`` pixels, 0 to 255, uint8 or float."""
         pixels = images.to(self.mean.dtype, memory_format=torch.channels_last)
-        logits: Tensor = self.head(self.backbone((pixels - self.mean) * self.factor))
+        pixels = (pixels - self.mean) * self.factor
+        logits: Tensor = self.head(self.backbone(pixels))
+        if self.tta == "flip" and not self.training:
+            logits = (logits + self.head(self.backbone(pixels.flip(-1)))) / 2
         return logits
 
 
@@ -272,7 +277,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def save_model(
-    folder: Path, model: OrdinalModel, plan: Plan, loss: str, classes: OrdinalScale, bins: OrdinalScale
+    folder: Path,
+    model: OrdinalModel,
+    plan: Plan,
+    loss: str,
+    classes: OrdinalScale,
+    bins: OrdinalScale,
+    *,
+    tta: str = "none",
 ) -> None:
     """Write ``model.safetensors`` and ``model.json``: all that is needed to use the model elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -281,6 +293,7 @@ def save_model(
         "model": plan.model,
         "loss": loss,
         "spec": plan.spec.to_dict(),
+        "tta": tta,
         "classes": classes.to_dict(),
         "bins": bins.to_dict(),
     }
@@ -320,6 +333,7 @@ def load_model(folder: Path) -> LoadedModel:
         criterion = make_loss(about["loss"], classes)
         model = build_model(Plan(about["model"], spec, False, ""), criterion, None)
         model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+        model.tta = about["tta"]
     except FileNotFoundError as error:
         raise DataError(
             f"{folder}: no {Path(str(error.filename)).name}; expected a folder that `ordage fit` wrote"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +29,10 @@ from torch import Tensor, nn
 
 from ordage.eval import Predictions, metrics
 
-from .data.batches import Batches
+from .balance import class_shares, class_weights, draw_epoch
+from .data.batches import Batch, Batches
 from .errors import DataError, Interrupted, MissingError, NonFiniteError, UsageError, did_you_mean
+from .memory import in_pieces
 from .model import OrdinalModel, Plan, build_model, load_model, make_loss, save_model
 from .schedule import Schedule, TimeLimit
 from .transforms import AUGMENTATIONS
@@ -62,6 +65,7 @@ class _State:
     seconds: float = 0.0  # of training in this epoch
     total: int | None = None  # steps that are planned
     spent: float = 0.0  # seconds of the time limit
+    pieces: int = 1  # in which a batch fits into memory
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -131,9 +135,11 @@ def _precision(config: TrainingConfig, device: torch.device) -> str:
 
 def open_options(config: TrainingConfig, plan: Plan, device: torch.device) -> dict[str, Any]:
     """Return values for the options that are left open, as model and device suggest them."""
+    augment = config.augment or ("full" if device.type == "cuda" else "light")
     return {
         "precision": _precision(config, device),
-        "augment": config.augment or ("full" if device.type == "cuda" else "light"),
+        "augment": augment,
+        "tta": config.tta or ("none" if augment == "none" else "flip"),
         "lr": (LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH) if config.lr is None else config.lr,
         "freeze": int(plan.pretrained and config.most_epochs != 1) if config.freeze is None else config.freeze,
         "epochs": config.most_epochs,
@@ -168,13 +174,14 @@ def train(
     steps = len(batches) // batch_size  # the rest of a permutation waits for the next epoch: all batches are alike
 
     torch.manual_seed(config.seed)
-    class_weights = _class_weights(config.class_weights, dataset)
-    criterion = make_loss(config.loss, dataset.classes, class_weights).to(device)
+    weighting = None if config.class_weights is None else class_weights(config.class_weights, dataset)
+    drawing = class_weights("balanced", dataset) if config.sampling == "balanced" else None
+    criterion = make_loss(config.loss, dataset.classes, weighting).to(device)
     saved = run.load_state()
     # What is saved replaces the initial weights, so a resumed run needs neither the weight file nor the network.
     start = plan if saved is None else dataclasses.replace(plan, pretrained=False)
     weights = config.weights if saved is None else None
-    model = build_model(start, criterion, weights, prior=_class_shares(dataset, class_weights))
+    model = build_model(start, criterion, weights, prior=class_shares(dataset, weighting, drawing))
     model = model.to(memory_format=torch.channels_last).to(device)
     optimizer = _make_optimizer(model, config)
     most = None if config.most_epochs is None else config.most_epochs * steps
@@ -193,6 +200,7 @@ def train(
 
     state = _State()
     sampler = torch.Generator()
+    chances = None if drawing is None else drawing[batches.target.cpu()]
     noise = torch.Generator(device)
     if saved is not None:
         _restore(saved, state, raw_model, optimizer, average, accelerator)
@@ -207,6 +215,18 @@ def train(
         state.total, state.spent = schedule.total, 0.0 if limit is None else limit.spent
         run.save_state(_snapshot(state, raw_model, optimizer, average, accelerator))
 
+    def gradients(batch: Batch, updates: int, pieces: int) -> Tensor:
+        """Go forward and backward over a batch, in as many pieces; return the loss."""
+        optimizer.zero_grad()
+        torch.manual_seed(_mix(config.seed, updates, 1))
+        noise.manual_seed(_mix(config.seed, updates, 2))
+        value = torch.zeros((), device=device)
+        for index, target in zip(batch.index.chunk(pieces), batch.target.chunk(pieces), strict=True):
+            loss = criterion(model(augment(batch.source, index, noise)), target) * (len(target) / len(batch.target))
+            accelerator.backward(loss * loss_scale)
+            value += loss.detach()
+        return value
+
     with _interrupts() as interrupted, reporter.bar("training", schedule.total) as bar:
         bar.advance(updates)
         # An epoch that was interrupted after its last step still lacks its validation.
@@ -216,23 +236,21 @@ def train(
             model.train()
             if state.epoch < frozen:
                 raw_model.backbone.eval()
-            order = torch.randperm(len(batches), generator=sampler)[: steps * batch_size].view(steps, batch_size)
-            order = order[steps if schedule.is_over(updates) else state.step :].reshape(-1)
+            order = draw_epoch(len(batches), steps * batch_size, chances, sampler)
+            order = order[batch_size * (steps if schedule.is_over(updates) else state.step) :]
             total = torch.tensor(state.loss_sum, device=device)
             begun = last_save = time.perf_counter()
 
             for batch in batches.take(order, batch_size):
                 schedule.before_step(updates)
-                torch.manual_seed(_mix(config.seed, updates, 1))
-                noise.manual_seed(_mix(config.seed, updates, 2))
-                pixels = augment(batch.source, batch.index, noise)
-                loss = criterion(model(pixels), batch.target)
-                accelerator.backward(loss * loss_scale)
+                loss, pieces = in_pieces(partial(gradients, batch, updates), state.pieces, batch_size // 2)
+                if pieces != state.pieces:
+                    state.pieces = pieces
+                    reporter.note(f"memory ran out: {pieces} steps of {batch_size // pieces} images now make a batch")
                 optimizer.step()
-                optimizer.zero_grad()
                 if average is not None:
                     average.update(raw_model, step=updates)
-                total += loss.detach()  # stays on the device: nobody waits for a number in the middle of an epoch
+                total += loss  # stays on the device: nobody waits for a number in the middle of an epoch
                 state.step += 1
                 updates += 1
                 bar.advance()
@@ -269,7 +287,7 @@ def train(
             )
             if figures["val_mae"] < state.best:
                 state.best, state.best_epoch = figures["val_mae"], state.epoch
-                save_model(run.best, judged, plan, config.loss, dataset.classes, dataset.bins)
+                save_model(run.best, judged, plan, config.loss, dataset.classes, dataset.bins, tta=config.tta or "none")
             state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
             run.write_metrics(state.rows)
             save()
@@ -299,13 +317,17 @@ def predict_log_probs(
 ) -> tuple[Tensor, Tensor]:
     """Return class log-probabilities ``(n, K)`` and rank violations ``(n,)`` of all samples in order, on the CPU."""
     model.eval()
-    found = []
-    for batch in batches.take(torch.arange(len(batches)), EVALUATION_BATCH):
-        with accelerator.autocast():
-            logits = model(batch.source[batch.index].permute(0, 3, 1, 2)).float()
-        found.append((criterion.log_probs(logits), criterion.violations(logits)))
-    log_probs, violations = zip(*found, strict=True)
-    return torch.cat(log_probs).cpu(), torch.cat(violations).cpu()
+
+    def predict(pieces: int) -> tuple[Tensor, Tensor]:
+        found = []
+        for batch in batches.take(torch.arange(len(batches)), EVALUATION_BATCH // pieces):
+            with accelerator.autocast():
+                logits = model(batch.source[batch.index].permute(0, 3, 1, 2)).float()
+            found.append((criterion.log_probs(logits), criterion.violations(logits)))
+        log_probs, violations = zip(*found, strict=True)
+        return torch.cat(log_probs).cpu(), torch.cat(violations).cpu()
+
+    return in_pieces(predict, 1, EVALUATION_BATCH)[0]
 
 
 def predictions_of(
@@ -371,32 +393,6 @@ def _make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optim
     else:
         groups = timm.optim.param_groups_weight_decay(model, config.weight_decay)
     return timm.optim.create_optimizer_v2(groups, opt=config.opt, lr=config.lr)
-
-
-def _class_weights(kind: str | None, dataset: Dataset) -> Tensor | None:
-    """Return a weight for each class, from the share of its bin in the training part.
-
-    ``balanced`` is N / (B n_b); ``effective`` is (1 - beta) / (1 - beta^n_b) with beta = 0.999 (Cui et al., CVPR
-    2019). Both average to one over the training samples. Bins, not years, are counted: a year that few have would get
-    a weight that one image decides.
-    """
-    if kind is None:
-        return None
-    to_bin = dataset.classes.mapping_to(dataset.bins)
-    train = to_bin[dataset.target[dataset.index("train")]]
-    counts = np.bincount(train, minlength=len(dataset.bins)).astype(float)
-    rarity = {"balanced": lambda n: 1 / n, "effective": lambda n: (1 - 0.999) / (1 - 0.999**n)}[kind]
-    weights = np.where(counts > 0, rarity(np.maximum(counts, 1)), 0.0)
-    weights *= counts.sum() / (weights * counts).sum()
-    return torch.tensor(weights[to_bin], dtype=torch.float32)
-
-
-def _class_shares(dataset: Dataset, class_weights: Tensor | None) -> Tensor:
-    """Return the weighted shares of the classes in the training part ``(K,)``, as if each had been seen once more."""
-    counts = torch.from_numpy(dataset.target[dataset.index("train")]).bincount(minlength=len(dataset.classes)) + 1.0
-    if class_weights is not None:
-        counts = counts * class_weights.clamp(min=1e-3)  # a bin without training samples weighs 0 but needs a share
-    return counts / counts.sum()
 
 
 def _loss_scale(criterion: OrdinalLoss) -> float:

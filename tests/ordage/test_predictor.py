@@ -25,6 +25,19 @@ def test_a_loaded_run_says_of_the_test_files_what_the_run_said(run, faces):
     np.testing.assert_array_equal(said.age, metrics.decode(saved, "median").values)
 
 
+def test_an_image_and_its_mirror_image_have_one_answer_where_training_mirrored_them(run, faces, tmp_path):
+    pixels = np.stack([np.asarray(Image.open(file)) for file in sorted(faces.iterdir())[:8]])
+    options = {"data": str(faces), "img_size": 24, "model": "ordage_tiny", "device": "cpu", "epochs": 1, "verbosity": 0}
+    one_sided = ordage.fit(**options, augment="none", out=tmp_path, name="a")
+
+    def said(run, pixels):
+        return ordage.load(run.path)(np.ascontiguousarray(pixels)).log_probs
+
+    np.testing.assert_allclose(said(run, pixels), said(run, pixels[:, :, ::-1]), atol=1e-5)
+    assert np.abs(said(one_sided, pixels) - said(one_sided, pixels[:, :, ::-1])).max() > 1e-4
+    assert (run.config.tta, one_sided.config.tta) == ("flip", "none")
+
+
 def test_paths_images_and_arrays_are_prepared_alike(run, faces):
     file = sorted(faces.iterdir())[0]
     predictor = ordage.load(run.path)

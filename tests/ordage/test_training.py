@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
 
 import ordage as package
-from ordage.errors import NonFiniteError
+from ordage.balance import draw_epoch
+from ordage.errors import MissingError, NonFiniteError
 from ordage.eval import OrdinalScale
 from ordage.losses import available
 from ordage.runs import Run
@@ -209,3 +212,80 @@ def test_epochs_end_a_run_that_has_time_left(arrays, tmp_path):
 
     assert [row["lr"] for row in limited.metrics] == [row["lr"] for row in unlimited.metrics]
     assert len(limited.metrics) == 2
+
+
+class Greedy(nn.Module):
+    """A net that takes no more than so many images at a time, as a device whose memory is small."""
+
+    most = 6
+    largest = 0
+
+    def __init__(self, in_chans=3, **_):
+        super().__init__()
+        self.num_features = self.head_hidden_size = 16
+        self.conv = nn.Conv2d(in_chans, 16, 8, 8)
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        Greedy.largest = max(Greedy.largest, len(x))
+        return self.conv(x).relu().mean((2, 3))
+
+
+default_cfgs = generate_default_cfgs({"greedy": {"first_conv": "conv", "classifier": ""}})
+
+
+@register_model
+def greedy(pretrained=False, **kwargs):
+    return build_model_with_cfg(Greedy, "greedy", pretrained, **kwargs)
+
+
+def test_where_memory_ends_a_batch_is_done_in_pieces_with_the_same_result(arrays, tmp_path, monkeypatch, capsys):
+    options = {"data": str(arrays), "epochs": 2, "model": "greedy", "batch_size": 16, "augment": "none", "seed": 3}
+    small = fit(**options, out=tmp_path, name="a", verbosity=1)
+    said = capsys.readouterr().err
+    assert Greedy.largest <= Greedy.most
+    monkeypatch.setattr(Greedy, "most", 1000)
+
+    large = fit(**options, out=tmp_path, name="b")
+
+    assert "memory ran out: 4 steps of 4 images now make a batch" in said
+    assert Greedy.largest >= 16
+    for name, value in last_state(large).items():
+        torch.testing.assert_close(last_state(small)[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_net_that_never_fits_into_memory_is_one_clear_error(arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr(Greedy, "most", 1)
+
+    with pytest.raises(MissingError, match="memory does not suffice; take a smaller --img-size"):
+        fit(data=str(arrays), model="greedy", batch_size=16, out=tmp_path, name="a")
+
+
+def test_balanced_sampling_draws_every_bin_equally_often(arrays, tmp_path):
+    options = {"data": str(arrays), "epochs": 6, "batch_size": 16, "loss": "softmax", "bins": "0-60,61+"}
+    shares = []
+    for kind in ("shuffle", "balanced"):
+        run = fit(**options, sampling=kind, out=tmp_path, name=kind)
+        shares.append(run.predictions("test").on(OrdinalScale.parse("0-60,61+")).probs[:, 1].mean())
+
+    assert shares[1] > 1.5 * shares[0]
+
+
+def test_a_balanced_epoch_has_the_shares_that_its_weights_ask_for():
+    target = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+    weights = (1 / target.bincount())[target]
+    counts = torch.zeros(3)
+    for seed in range(20):
+        order = draw_epoch(len(target), 960, weights, torch.Generator().manual_seed(seed))
+        counts += target[order].bincount(minlength=3)
+
+    assert len(order) == 960
+    expected, spread = 20 * 960 / 3, (20 * 960 * (1 / 3) * (2 / 3)) ** 0.5
+    assert (counts - expected).abs().max() < 4 * spread
+
+
+def test_a_plain_epoch_takes_each_sample_once_at_most():
+    order = draw_epoch(100, 96, None, torch.Generator().manual_seed(0))
+
+    assert len(set(order.tolist())) == 96
