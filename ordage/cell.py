@@ -13,12 +13,15 @@ from ordage.eval import ConstantBaselines, evaluate
 from .config import RunConfig, TrainingConfig
 from .data.dataset import Dataset, prepare
 from .data.manifest import Manifest
+from .diagnosis import Evidence, diagnose
 from .model import Plan, build_model, make_loss, parse_loss, plan_model
 from .progress import Reporter
 from .runs import Run, describe_environment
 from .training import check_optimizer, make_accelerator, open_options, predict_part, train
 
 __all__ = ["Prepared", "prepare_run", "run_cell"]
+
+FITTED = 2000  # training images on which it is looked at how well the model fits them
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -88,11 +91,21 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
     result = train(config, prepared.plan, dataset, run, accelerator, reporter)
 
     meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.model}
+    constants = constants_of(dataset)
     evaluations = {}
     for part in ("val", "test"):
         predictions = predict_part(run, dataset, part, accelerator, meta)
         run.save_predictions(part, predictions)
-        evaluations[part] = evaluate(predictions, bins=dataset.bins, baselines=constants_of(dataset))
+        evaluations[part] = evaluate(predictions, bins=dataset.bins, baselines=constants)
+    fitted = predict_part(run, dataset, "train", accelerator, meta, most=FITTED)
+    evidence = Evidence(
+        config=config,
+        pretrained=prepared.plan.pretrained,
+        dataset=dataset,
+        rows=run.metrics,
+        fitted=evaluate(fitted, bins=dataset.bins, n_resamples=0),
+        val=evaluations["val"],
+    )
     run.write_report(
         {
             "loss": config.loss,
@@ -102,6 +115,8 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
             "training": dataclasses.asdict(result),
             "val": evaluations["val"].to_dict(),
             "test": evaluations["test"].to_dict(),
+            "fitted": evidence.fitted.test,
+            "diagnosis": diagnose(evidence),
         }
     )
 

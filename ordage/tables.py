@@ -37,6 +37,7 @@ def run_json(run: Run) -> dict[str, Any]:
     return {
         "results": [{"loss": report["loss"], "seed": report["seed"], "test": report["test"]["test"]}],
         "baselines": report["test"]["baselines"],
+        "diagnosis": report["diagnosis"],
         "run": str(run.path),
     }
 
@@ -56,7 +57,7 @@ def print_run(run: Run) -> None:
             [(report["loss"], test["headline"], None)], test["baselines"], test["error_unit"], _counts(test)
         )
     )
-    console.print(_warnings([(report["loss"], test)]), end="")
+    _print_diagnosis(console, report["diagnosis"])
     console.print(f"Run: {run.path}", soft_wrap=True)
 
 
@@ -269,15 +270,12 @@ def _counts(test: dict[str, Any]) -> str:
     return f"{test['n']:,} test images{subjects}, {100 * test['confidence']:g} % intervals"
 
 
-def _warnings(tests: list[tuple[str, dict[str, Any]]]) -> str:
-    said = []
-    for name, test in tests:
-        if test["rest"]["collapsed"]:
-            said.append(f"Warning: {name} predicts one bin for nearly every image.\n")
-        constant = test["baselines"].get("median_age_mae")
-        if constant is not None and test["headline"]["mae"]["value"] >= constant:
-            said.append(f"Warning: {name} is no better than always guessing the median age.\n")
-    return "".join(said)
+def _print_diagnosis(console: Console, findings: list[dict[str, str]]) -> None:
+    if not findings:
+        console.print("Diagnosis: nothing stands out.")
+    for finding in findings:
+        console.print(f"Diagnosis: {finding['name']}. {finding['evidence']}", soft_wrap=True)
+        console.print(f"  try {finding['advice']}", soft_wrap=True)
 
 
 def _paper_line(rows: list[dict[str, Any]]) -> str:

@@ -38,6 +38,8 @@ from .schedule import Schedule, TimeLimit
 from .transforms import AUGMENTATIONS
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ordage.losses import OrdinalLoss
 
     from .config import RunConfig, TrainingConfig
@@ -331,10 +333,14 @@ def predict_log_probs(
 
 
 def predictions_of(
-    dataset: Dataset, part: str, criterion: OrdinalLoss, log_probs: Tensor, violations: Tensor, meta: dict[str, Any]
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    criterion: OrdinalLoss,
+    log_probs: Tensor,
+    violations: Tensor,
+    meta: dict[str, Any],
 ) -> Predictions:
-    """Join what the model says about a part with what is true of it."""
-    rows = dataset.index(part)
+    """Join what the model says about samples with what is true of them."""
     table = dataset.manifest.table.iloc[rows]
     return Predictions(
         ids=table["id"].to_numpy(np.str_),
@@ -349,14 +355,17 @@ def predictions_of(
     )
 
 
-def predict_part(run: Run, dataset: Dataset, part: str, accelerator: Accelerator, meta: dict[str, Any]) -> Predictions:
-    """Predict a part by the run's best model."""
+def predict_part(
+    run: Run, dataset: Dataset, part: str, accelerator: Accelerator, meta: dict[str, Any], *, most: int | None = None
+) -> Predictions:
+    """Predict a part, or ``most`` samples spread over it, by the run's best model."""
     loaded = load_model(run.best)
     rows = dataset.index(part)
+    rows = rows if most is None else rows[:: math.ceil(len(rows) / most)]
     batches = Batches(dataset.images, dataset.row[rows], dataset.target[rows], accelerator.device)
     model = loaded.model.to(memory_format=torch.channels_last).to(accelerator.device)
     log_probs, violations = predict_log_probs(model, loaded.criterion, batches, accelerator)
-    return predictions_of(dataset, part, loaded.criterion, log_probs, violations, meta)
+    return predictions_of(dataset, rows, loaded.criterion, log_probs, violations, meta)
 
 
 def _validate(
@@ -366,7 +375,7 @@ def _validate(
     log_probs, violations = predict_log_probs(model, criterion, batches, accelerator)
     if bool(log_probs.isnan().any()):
         raise NonFiniteError("the model's answers on the validation part became NaN; lower --lr")
-    predictions = predictions_of(dataset, "val", criterion, log_probs, violations, {})
+    predictions = predictions_of(dataset, dataset.index("val"), criterion, log_probs, violations, {})
     judged = predictions.on(dataset.bins)
     likely = metrics.decode(judged, "mode").classes
     middle = metrics.decode(judged, "median").classes

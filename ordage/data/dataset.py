@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..transforms import ImageSpec
     from .stream import Streamed
 
+COLOURED = ("RGB", "RGBA", "CMYK", "P", "YCbCr")  # modes of Pillow
+
 __all__ = ["Dataset", "Examined", "age_text", "assign_parts", "examine", "prepare"]
 
 
@@ -43,6 +45,8 @@ class Dataset:
         bins: the scale that results are judged on.
         spec: how the images were prepared.
         digest: ``(N,)`` hash of each image's content.
+        native_side: shorter side of the images as they come, in pixels, their median.
+        colour_share: share of the images that come in colour.
     """
 
     manifest: Manifest
@@ -54,6 +58,8 @@ class Dataset:
     bins: OrdinalScale
     spec: ImageSpec
     digest: NDArray[np.str_]
+    native_side: int
+    colour_share: float
 
     def index(self, part: str) -> NDArray[np.int64]:
         """Return the positions of a part's samples."""
@@ -185,6 +191,7 @@ def prepare(manifest: Manifest, spec: ImageSpec, config: DataConfig, reporter: R
     kept = manifest.keep_table(row)
     _report(manifest, kept, digests[row], total, reporter)
 
+    about = examined.store.about[examined.store.row[row]]
     train = row[part[row] == "train"]
     ages, classes, bins = manifest.ages, examined.classes, examined.bins
     if np.isfinite(ages[train]).all():
@@ -199,6 +206,8 @@ def prepare(manifest: Manifest, spec: ImageSpec, config: DataConfig, reporter: R
         bins=bins,
         spec=spec,
         digest=digests[row],
+        native_side=int(np.median(np.minimum(about["width"], about["height"]))),
+        colour_share=float(np.isin(about["mode"], COLOURED).mean()),
     )
 
 

@@ -1,0 +1,210 @@
+"""What a run's figures say about what went wrong, and what to try: a few rules, each with its evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ordage.eval import Evaluation
+
+    from .config import RunConfig
+    from .data.dataset import Dataset
+
+__all__ = ["Diagnosis", "Evidence", "diagnose"]
+
+NO_BETTER = 0.98  # of a constant's error that an answer must stay below to be worth anything
+OVERFITTED = 1.5  # times the error on its own training images that others have
+FITTED_ALIKE = 1.1  # below this, more training or a larger net has something left to learn
+SPOILED = 1.03  # times the best validation error that the last epoch has, where training went on for too long
+ROSE = 1.3  # times its lowest value that the training loss ends at, where training came apart
+NEGLECTED = 1.7  # times the error over images that the mean of the bins' errors is
+MUCH_SMALLER = 1.5  # times the input that the files are, before their detail counts
+FEW = 50_000  # images below which a backbone that knows other pictures is ahead of one from scratch
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One finding.
+
+    Attributes:
+        name: a short name that stays the same, such as ``overfitting``.
+        evidence: the figures that show it.
+        advice: what to try.
+    """
+
+    name: str
+    evidence: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rules look at.
+
+    Attributes:
+        config: the options of the run, none left open.
+        pretrained: whether its backbone knew other pictures.
+        dataset: what it was trained on.
+        rows: the figures of each epoch.
+        fitted: how the model does on images that it was trained on.
+        val: how it does on the validation part.
+    """
+
+    config: RunConfig
+    pretrained: bool
+    dataset: Dataset
+    rows: Sequence[dict[str, Any]]
+    fitted: Evaluation
+    val: Evaluation
+
+    @property
+    def gap(self) -> float:
+        """The validation error over that on training images."""
+        return self.val.headline.mae.value / max(self.fitted.headline.mae.value, 1e-9)
+
+    @property
+    def errors(self) -> str:
+        """Both errors in words."""
+        fitted, val = self.fitted.headline.mae.value, self.val.headline.mae.value
+        return f"MAE {fitted:.2f} on images that it was trained on, {val:.2f} on others"
+
+    @property
+    def constant(self) -> float:
+        """The error of the best constant on the validation part, in the unit of the errors."""
+        name = "median_bin_mae" if self.val.error_unit == "bins" else "median_age_mae"
+        return float(self.val.baselines.get(name, np.inf))
+
+    @property
+    def learned(self) -> bool:
+        """Whether there is a model to speak of."""
+        return self.val.headline.mae.value < NO_BETTER * self.constant
+
+
+def _no_better_than_a_constant(seen: Evidence) -> Diagnosis | None:
+    if seen.learned:
+        return None
+    return Diagnosis(
+        "nothing learned",
+        f"validation MAE {seen.val.headline.mae.value:.2f}, and {seen.constant:.2f} by always answering the same",
+        f"another --lr (it was {seen.config.lr:g}), longer training, and ordage inspect: are the ages right?",
+    )
+
+
+def _collapsed(seen: Evidence) -> Diagnosis | None:
+    if not seen.val.rest["collapsed"]:
+        return None
+    share = float(seen.val.rest["largest_predicted_share"])
+    return Diagnosis(
+        "collapsed",
+        f"{share:.0%} of its answers are the same bin",
+        f"a lower --lr (it was {seen.config.lr:g}), longer training, or --sampling balanced",
+    )
+
+
+def _diverged(seen: Evidence) -> Diagnosis | None:
+    losses = [float(row["train_loss"]) for row in seen.rows]
+    if min(losses) <= 0 or losses[-1] < ROSE * min(losses):
+        return None
+    return Diagnosis(
+        "diverged",
+        f"the training loss went from {min(losses):.3g} up to {losses[-1]:.3g}",
+        f"a lower --lr (it was {seen.config.lr:g})",
+    )
+
+
+def _overfitting(seen: Evidence) -> Diagnosis | None:
+    errors = [float(row["val_mae"]) for row in seen.rows]
+    best = int(np.argmin(errors))
+    spoiled = errors[-1] > SPOILED * errors[best] and _diverged(seen) is None
+    if not spoiled and seen.gap < OVERFITTED:
+        return None
+    later = f"; validation MAE {errors[best]:.2f} after epoch {best + 1}, {errors[-1]:.2f} after {len(errors)}"
+    more = {"none": "--augment light, ", "light": "--augment full, "}.get(str(seen.config.augment), "")
+    stop = f"--epochs {best + 1}, " if spoiled else ""
+    evidence = seen.errors + (later if spoiled else "")
+    return Diagnosis("overfitting", evidence, f"{more}{stop}more images, or a smaller net")
+
+
+def _underfitting(seen: Evidence) -> Diagnosis | None:
+    if not seen.learned or seen.gap > FITTED_ALIKE:
+        return None
+    longer = "a longer --time-limit" if seen.config.time_limit is not None else f"--epochs {2 * len(seen.rows)}"
+    return Diagnosis("underfitting", seen.errors, f"{longer}, or a larger net")
+
+
+def _rare_ages_neglected(seen: Evidence) -> Diagnosis | None:
+    mean, over_bins = seen.val.headline.mae.value, float(seen.val.rest["amae"])
+    if not seen.learned or not over_bins > NEGLECTED * mean or seen.config.sampling == "balanced":
+        return None
+    if seen.config.class_weights is not None:
+        return None
+    return Diagnosis(
+        "rare ages neglected",
+        f"MAE {mean:.2f} over images, but {over_bins:.2f} as the mean over bins",
+        "--class-weights effective or --sampling balanced, if every bin matters alike",
+    )
+
+
+def _bins_hide_ages(seen: Evidence) -> Diagnosis | None:
+    exact = seen.dataset.manifest.exact
+    if exact and len(seen.dataset.classes) > len(seen.dataset.bins):
+        return None
+    return Diagnosis(
+        "ages hidden in bins",
+        f"the model learned {len(seen.dataset.classes)} bins, not years",
+        "it without --train-on bins" if exact else "exact ages, if you have them: they teach more",
+    )
+
+
+def _input_smaller_than_files(seen: Evidence) -> Diagnosis | None:
+    side, size = seen.dataset.native_side, seen.config.img_size or 0
+    if side < MUCH_SMALLER * size:
+        return None
+    return Diagnosis(
+        "detail thrown away",
+        f"half of the images are {side} pixels or more, and the model sees {size}",
+        f"--img-size {min(side, 2 * size)}",
+    )
+
+
+def _colour_thrown_away(seen: Evidence) -> Diagnosis | None:
+    if seen.config.in_chans != 1 or seen.dataset.colour_share < 0.5:
+        return None
+    share = f"{seen.dataset.colour_share:.0%}"
+    return Diagnosis("colour thrown away", f"{share} of the images are in colour, the input is grey", "--in-chans 3")
+
+
+def _from_scratch(seen: Evidence) -> Diagnosis | None:
+    count = len(seen.dataset.index("train"))
+    if seen.pretrained or count >= FEW or (seen.config.img_size or 0) < 64:
+        return None
+    return Diagnosis(
+        "from scratch",
+        f"{count:,} images to train on, and no pretrained weights",
+        "a backbone that knows other pictures, such as --model tf_efficientnet_lite0 --img-size 128",
+    )
+
+
+RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
+    _no_better_than_a_constant,
+    _collapsed,
+    _diverged,
+    _overfitting,
+    _underfitting,
+    _rare_ages_neglected,
+    _bins_hide_ages,
+    _input_smaller_than_files,
+    _colour_thrown_away,
+    _from_scratch,
+)
+
+
+def diagnose(evidence: Evidence) -> list[dict[str, str]]:
+    """Return what the rules find, the gravest first, as a report holds it."""
+    found = (rule(evidence) for rule in RULES)
+    return [dataclasses.asdict(diagnosis) for diagnosis in found if diagnosis is not None]
