@@ -1,0 +1,140 @@
+"""Muon for nets that start from scratch: a step along the orthogonalised momentum of every weight matrix.
+
+Measured on small convolutional nets it needs about half of AdamW's epochs. timm and torch have it too, but compute in
+bfloat16, which a CPU without instructions for it emulates at a tenth of the speed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Muon", "orthogonalize"]
+
+# Jordan et al. 2024: the quintic whose slope at zero is the steepest; it leaves singular values between 0.7 and 1.2.
+QUINTIC = (3.4445, -4.7750, 2.0315)
+STEPS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for what has two dimensions or more, AdamW for the rest.
+
+    Each weight ``(out, in, ...)`` is a matrix ``(out, in * ...)``. Its Nesterov momentum is replaced by the nearest
+    orthogonal matrix, times 0.2 sqrt(max(out, in * ...)), which gives the update the size that AdamW's has, so that
+    learning rates and weight decay of AdamW fit. Jordan et al., "Muon: an optimizer for hidden layers", 2024; the scale
+    is that of Liu et al., "Muon is scalable for LLM training", 2025, section 2.2.
+
+    Args:
+        params: groups of parameters; ``matrix=False`` in one takes AdamW for all of it, as is right for a head.
+        lr: learning rate.
+        weight_decay: decoupled, as in AdamW.
+        momentum: of the matrices.
+        betas: of AdamW.
+        eps: of AdamW.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.eye(2))
+        >>> optimizer = Muon([weight], lr=0.1)
+        >>> (weight * torch.tensor([[1.0, 0.0], [0.0, 100.0]])).sum().backward()
+        >>> optimizer.step()  # both directions move by about 0.1 * 0.2 * sqrt(2), however large their gradients are
+        >>> weight.diagonal().lt(1 - 0.015).all().item(), weight.diagonal().gt(1 - 0.045).all().item()
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        weight_decay: float = 0.0,
+        *,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        """Take the parameters."""
+        options = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas, "eps": eps}
+        super().__init__(params, {**options, "matrix": True})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change the parameters by their gradients; return what ``closure`` returned."""
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
+        for group in self.param_groups:
+            live = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if live and group["weight_decay"]:
+                torch._foreach_mul_(live, 1 - group["lr"] * group["weight_decay"])
+            of_shape = defaultdict(list)
+            for parameter in live:
+                is_matrix = group["matrix"] and parameter.squeeze().ndim > 1
+                of_shape[_matrix_shape(parameter) if is_matrix else None].append(parameter)
+            for shape, parameters in of_shape.items():
+                if shape is None:
+                    self._step_elements(parameters, group)
+                else:
+                    self._step_matrices(parameters, shape, group)
+        return value
+
+    def _step_matrices(self, parameters: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
+        gradients = [_gradient(parameter) for parameter in parameters]
+        momenta = self._state(parameters, "momentum")
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        # All of one shape in one call: a net has many.
+        steps = orthogonalize(torch.stack([update.reshape(shape) for update in nesterov]))
+        factor = -0.2 * max(shape) ** 0.5 * group["lr"]
+        for parameter, update in zip(parameters, steps, strict=True):
+            parameter.add_(update.view(parameter.shape), alpha=factor)
+
+    def _step_elements(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        first, second = group["betas"]
+        gradients = [_gradient(parameter) for parameter in parameters]
+        means, squares = self._state(parameters, "mean"), self._state(parameters, "square")
+        for parameter in parameters:
+            self.state[parameter]["step"] = self.state[parameter].get("step", 0) + 1
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
+        steps = [self.state[parameter]["step"] for parameter in parameters]
+        spread = list(torch._foreach_sqrt(squares))
+        torch._foreach_div_(spread, [(1 - second**step) ** 0.5 for step in steps])
+        torch._foreach_add_(spread, group["eps"])
+        torch._foreach_addcdiv_(parameters, means, spread, [-group["lr"] / (1 - first**step) for step in steps])
+
+    def _state(self, parameters: list[Tensor], name: str) -> list[Tensor]:
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = torch.zeros_like(parameter)
+        return [self.state[parameter][name] for parameter in parameters]
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Return the orthogonal matrices nearest to ``(B, m, n)``, roughly: U S V^T with all of S between 0.7 and 1.2.
+
+    Five steps of a Newton-Schulz iteration, in bfloat16 on a GPU and in the matrices' own type elsewhere.
+    """
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x.bfloat16() if x.is_cuda else x
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    a, b, c = QUINTIC
+    for _ in range(STEPS):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    x = x.to(matrices.dtype)
+    return x.mT if tall else x
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _matrix_shape(parameter: Tensor) -> tuple[int, int]:
+    return parameter.shape[0], parameter.numel() // parameter.shape[0]
