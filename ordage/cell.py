@@ -10,6 +10,7 @@ import numpy as np
 
 from ordage.eval import ConstantBaselines, evaluate
 
+from . import processes
 from .config import RunConfig, TrainingConfig
 from .data.dataset import Dataset, prepare
 from .data.manifest import Manifest
@@ -84,10 +85,14 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
     """Train, predict and evaluate one run on data that is ready."""
     dataset = prepared.dataset
     accelerator = make_accelerator(config)  # one a cell: it would keep the models of all cells before it
-    run.path.mkdir(parents=True, exist_ok=True)
-    dataset.write_splits(run.path / "splits.csv")
-    run.start(config, describe_environment(accelerator.device))
-    dataset.manifest.rejected.write(run.path / "rejected.csv")
+
+    def begin() -> None:
+        run.path.mkdir(parents=True, exist_ok=True)
+        dataset.write_splits(run.path / "splits.csv")
+        run.start(config, describe_environment(accelerator.device))
+        dataset.manifest.rejected.write(run.path / "rejected.csv")
+
+    processes.from_first(begin)
     result = train(config, prepared.plan, dataset, run, accelerator, reporter)
 
     meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.model}
@@ -95,7 +100,8 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
     evaluations = {}
     for part in ("val", "test"):
         predictions = predict_part(run, dataset, part, accelerator, meta)
-        run.save_predictions(part, predictions)
+        if processes.is_first():
+            run.save_predictions(part, predictions)
         evaluations[part] = evaluate(predictions, bins=dataset.bins, baselines=constants)
     fitted = predict_part(run, dataset, "train", accelerator, meta, most=FITTED)
     evidence = Evidence(
@@ -106,19 +112,18 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
         fitted=evaluate(fitted, bins=dataset.bins, n_resamples=0),
         val=evaluations["val"],
     )
-    run.write_report(
-        {
-            "loss": config.loss,
-            "seed": config.seed,
-            "model": prepared.plan.model,
-            "data": dataset.summary(),
-            "training": dataclasses.asdict(result),
-            "val": evaluations["val"].to_dict(),
-            "test": evaluations["test"].to_dict(),
-            "fitted": evidence.fitted.test,
-            "diagnosis": diagnose(evidence),
-        }
-    )
+    report = {
+        "loss": config.loss,
+        "seed": config.seed,
+        "model": prepared.plan.model,
+        "data": dataset.summary(),
+        "training": dataclasses.asdict(result),
+        "val": evaluations["val"].to_dict(),
+        "test": evaluations["test"].to_dict(),
+        "fitted": evidence.fitted.test,
+        "diagnosis": diagnose(evidence),
+    }
+    processes.from_first(lambda: run.write_report(report))
 
 
 def constants_of(dataset: Dataset) -> ConstantBaselines:

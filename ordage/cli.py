@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from . import processes
 from .config import CompareConfig, DataConfig, RunConfig, read_yaml
 from .errors import OrdageError, UsageError, did_you_mean
 
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _fail(error: object, code: int, debug: bool) -> int:
+    if isinstance(error, OrdageError) and not processes.is_first():
+        return code  # the first process says it
     if debug:
         traceback.print_exc()
     print(f"ordage: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -229,6 +232,8 @@ def _fit(options: dict[str, Any], work: dict[str, Any], json_output: Json = Fals
     from .fitting import fit
 
     run = fit(options, **work)
+    if not processes.is_first():
+        return
     _print(tables.run_json(run), json_output, lambda: tables.print_run(run))
 
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from ordage.eval import OrdinalScale, bootstrap_means, holm, metrics, paired_bootstrap, verdict, wilcoxon_over_seeds
 
+from . import processes
 from .config import CompareConfig, read_yaml
 from .data.layouts import read
-from .errors import DataError, Interrupted, OrdageError
+from .errors import DataError, Interrupted, OrdageError, UsageError
 from .progress import Reporter
 from .runs import REPORT, Run, describe_environment, write_config, write_json
 from .workspace import agree, choose_directory, claim_directory, file_name, merge_options
@@ -101,6 +102,8 @@ def compare(
     Raises:
         OrdageError: as `fit` does; of the first failure's kind when every cell failed.
     """
+    if processes.count() > 1:
+        raise UsageError("compare runs in one process; several can train one model in fit")
     reporter = Reporter(verbosity)
     given = merge_options(config, options)
     asked = CompareConfig.parse(given)

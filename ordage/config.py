@@ -228,6 +228,11 @@ class TrainingConfig(DataConfig):
 class RunConfig(TrainingConfig):
     """One training run: ``ordage fit``."""
 
+    devices: str = option(
+        "1",
+        "Processes that train one model together, each on its GPU or share of the cores; all: every GPU.",
+        panel="Machine",
+    )
     loss: str = option("coral", "See `ordage losses`; options after colons, e.g. coral:monotone=true.", panel="Model")
     seed: int = option(0, "Initial weights, batch order and augmentation.", panel="Training", minimum=0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ordage.eval import ConstantBaselines, Evaluation, OrdinalScale, evaluate
 
+from . import processes
 from .config import RunConfig
 from .data.layouts import read
 from .data.targets import named_bins
@@ -50,24 +52,61 @@ def fit(
     Raises:
         OrdageError: with one line on what is wrong; its subclasses tell usage, data, numerics and environment apart.
     """
-    reporter = Reporter(verbosity)
     given = merge_options(config, options)
     asked = RunConfig.parse(given)
-    path, goes_on = choose_directory(Path(out), name, given, asked, resume=resume, overwrite=overwrite)
-    if path is not None and goes_on:
-        run = Run(path)
-        asked = agree(run.config, asked, given)
-        if run.finished:
-            reporter.note(f"{path}: already finished")
-            return run
-    manifest = read(asked)
-    from .cell import prepare_run, run_cell  # here, because torch takes seconds, and a wrong path is told before
+    work = _Work(given, asked, Path(out).absolute(), name, resume, overwrite)
+    if asked.devices == "1" or processes.count() > 1:
+        return work.do(verbosity)
+    from .training import count_devices
 
-    prepared, resolved = prepare_run(asked, manifest, [asked.loss], reporter, check_weights=not goes_on)
-    what = f"{prepared.plan.model}_{asked.loss}_seed{asked.seed}"
-    run = Run(claim_directory(Path(out), path, what, overwrite=overwrite))
-    run_cell(resolved, prepared, run, reporter)
-    return run
+    with processes.started(count_devices(asked), work.call):
+        return work.do(verbosity)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What `fit` was asked, to be done by this process or by each of a group."""
+
+    given: dict[str, Any]
+    asked: RunConfig
+    out: Path
+    name: str | None
+    resume: bool
+    overwrite: bool
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The arguments of `fit` as JSON can hold them."""
+        rest = {"name": self.name, "resume": self.resume, "overwrite": self.overwrite}
+        return {"config": self.given, "out": str(self.out), **rest}
+
+    def do(self, verbosity: int) -> Run:
+        """Train and judge."""
+        reporter = Reporter(verbosity if processes.is_first() else 0)
+        asked, overwrite = self.asked, self.overwrite
+        if processes.count() > 1:
+            from .training import make_accelerator
+
+            make_accelerator(asked)  # it joins the processes
+
+        def choose() -> tuple[Path | None, bool]:
+            return choose_directory(self.out, self.name, self.given, asked, resume=self.resume, overwrite=overwrite)
+
+        path, goes_on = processes.from_first(choose)
+        if path is not None and goes_on:
+            run = Run(path)
+            asked = agree(run.config, asked, self.given)
+            if run.finished:
+                reporter.note(f"{path}: already finished")
+                return run
+        manifest = read(asked)
+        from .cell import prepare_run, run_cell  # here, because torch takes seconds, and a wrong path is told before
+
+        prepared, resolved = prepare_run(asked, manifest, [asked.loss], reporter, check_weights=not goes_on)
+        what = f"{prepared.plan.model}_{asked.loss}_seed{asked.seed}"
+        run = Run(processes.from_first(lambda: claim_directory(self.out, path, what, overwrite=overwrite)))
+        run_cell(resolved, prepared, run, reporter)
+        return run
 
 
 def evaluation_of(run: Run, *, part: str = "test", bins: str | None = None) -> Evaluation:

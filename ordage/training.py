@@ -29,13 +29,15 @@ from torch import Tensor, nn
 
 from ordage.eval import Predictions, metrics
 
+from . import processes
 from .balance import class_shares, class_weights, draw_epoch
 from .data.batches import Batch, Batches
 from .errors import DataError, Interrupted, MissingError, NonFiniteError, UsageError, did_you_mean
 from .memory import in_pieces
 from .model import OrdinalModel, Plan, build_model, load_model, make_loss, save_model
+from .muon import Muon
 from .schedule import Schedule, TimeLimit
-from .transforms import AUGMENTATIONS
+from .transforms import AUGMENTATIONS, DRAWS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,8 +92,6 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         UsageError: no such device or precision.
         MissingError: the device asked for is not there.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("several processes are not supported yet; start one, and name its device by --device")
     device = _device(config.device)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when CUDA starts
@@ -112,7 +112,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
 
 def _device(name: str | None) -> torch.device:
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    have = ", ".join(kind for kind, count in counts.items() if count)
+    have = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items() if count)
     if name is None:
         name = next((kind for kind in ("cuda", "mps") if counts[kind]), "cpu")
     try:
@@ -121,7 +121,14 @@ def _device(name: str | None) -> torch.device:
         raise UsageError(f"--device {name}: expected cpu, cuda, cuda:1, mps; this machine has {have}") from None
     if (device.index or 0) >= counts.get(device.type, 0):
         raise MissingError(f"--device {name}: not available here; this machine has {have}")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    if processes.count() > 1 and device.index is not None:
+        raise UsageError(f"--device {name}: each process takes its own; say {device.type}")
+    if device.type == "cuda":
+        index = int(os.environ.get("LOCAL_RANK", "0")) if processes.count() > 1 else device.index or 0
+        if index >= counts["cuda"]:
+            raise MissingError(f"process {index} has no GPU of its own; this machine has {have}")
+        return torch.device("cuda", index)
+    return device
 
 
 def _precision(config: TrainingConfig, device: torch.device) -> str:
@@ -133,6 +140,22 @@ def _precision(config: TrainingConfig, device: torch.device) -> str:
         return "fp32"
     # Older devices emulate bf16, which is slower than their own fp16.
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def count_devices(config: RunConfig) -> int:
+    """Return the number of processes that ``--devices`` asks for.
+
+    Raises:
+        MissingError: more than there are GPUs.
+    """
+    number = processes.parse_devices(config.devices)
+    device = _device(config.device)
+    gpus = torch.cuda.device_count() if device.type == "cuda" else None
+    if number is None:
+        return gpus or 1
+    if gpus is not None and number > gpus:
+        raise MissingError(f"--devices {number}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
+    return number
 
 
 def open_options(config: TrainingConfig, plan: Plan, device: torch.device) -> dict[str, Any]:
@@ -150,7 +173,7 @@ def open_options(config: TrainingConfig, plan: Plan, device: torch.device) -> di
 
 def check_optimizer(name: str) -> None:
     """Raise `UsageError` for an optimiser that timm does not have, or that needs second derivatives."""
-    known = [known for known in timm.optim.list_optimizers() if known != "adahessian"]
+    known = ["muon", *(known for known in timm.optim.list_optimizers() if known != "adahessian")]
     if name.lower() not in known:
         raise UsageError(f"--opt {name}: no such optimiser of timm{did_you_mean(name, known)}")
 
@@ -173,6 +196,10 @@ def train(
         raise DataError(
             f"{dataset.manifest.source}: {len(batches)} images to train on; batch statistics need 2 or more"
         )
+    if batch_size % processes.count():
+        raise UsageError(f"--batch-size {batch_size}: {processes.count()} processes need a multiple of their number")
+    share = batch_size // processes.count()  # of a batch that this process works on
+    mine = slice(processes.rank() * share, (processes.rank() + 1) * share)
     steps = len(batches) // batch_size  # the rest of a permutation waits for the next epoch: all batches are alike
 
     torch.manual_seed(config.seed)
@@ -184,17 +211,17 @@ def train(
     start = plan if saved is None else dataclasses.replace(plan, pretrained=False)
     weights = config.weights if saved is None else None
     model = build_model(start, criterion, weights, prior=class_shares(dataset, weighting, drawing))
-    model = model.to(memory_format=torch.channels_last).to(device)
+    raw_model = model = model.to(memory_format=torch.channels_last).to(device)
     optimizer = _make_optimizer(model, config)
     most = None if config.most_epochs is None else config.most_epochs * steps
     limit = None
     if config.seconds is not None:
         limit = TimeLimit(config.seconds, steps, len(val_batches) / (steps * batch_size), most)
     average = timm.utils.ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
-    raw_model = model
     if config.compile:
         model.compile()
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # autocast; the processes are joined below
+    optimizer = accelerator.prepare_optimizer(optimizer)
     augment = AUGMENTATIONS[config.augment or "none"]
     # Losses differ in scale a hundredfold (K = 101 at zero logits: softmax 4.6, CORAL 69, CORN 0.69). Gradients are
     # brought to the scale of softmax, so that one learning rate means the same to each under any optimiser.
@@ -208,23 +235,33 @@ def train(
         _restore(saved, state, raw_model, optimizer, average, accelerator)
         reporter.note(f"resuming at epoch {state.epoch + 1}, step {state.step + 1} of {steps}")
     frozen = config.freeze or 0
-    first = updates = state.epoch * steps + state.step
+    begin = updates = state.epoch * steps + state.step
     schedule = Schedule(optimizer, state.total or most, int(config.warmup_epochs * steps))
     if limit is not None:
         limit.resume(state.spent)
 
     def save() -> None:
+        if not processes.is_first():
+            return
         state.total, state.spent = schedule.total, 0.0 if limit is None else limit.spent
         run.save_state(_snapshot(state, raw_model, optimizer, average, accelerator))
+
+    joined = model
+    # To agree, the host waits for the device: on several GPUs not in every step.
+    agree_every = 20 if processes.count() > 1 and device.type == "cuda" else 1
+    # One process alone can go over a batch again; the others of a group would wait for it forever.
+    most_pieces = share // 2 if processes.count() == 1 else 1
 
     def gradients(batch: Batch, updates: int, pieces: int) -> Tensor:
         """Go forward and backward over a batch, in as many pieces; return the loss."""
         optimizer.zero_grad()
-        torch.manual_seed(_mix(config.seed, updates, 1))
+        torch.manual_seed(_mix(config.seed, updates, 1, processes.rank()))
         noise.manual_seed(_mix(config.seed, updates, 2))
+        draws = torch.rand(batch_size, DRAWS, generator=noise, device=device)[mine]
         value = torch.zeros((), device=device)
-        for index, target in zip(batch.index.chunk(pieces), batch.target.chunk(pieces), strict=True):
-            loss = criterion(model(augment(batch.source, index, noise)), target) * (len(target) / len(batch.target))
+        parts = (batch.index.chunk(pieces), batch.target.chunk(pieces), draws.chunk(pieces))
+        for index, target, changes in zip(*parts, strict=True):
+            loss = criterion(joined(augment(batch.source, index, changes)), target) * (len(target) / share)
             accelerator.backward(loss * loss_scale)
             value += loss.detach()
         return value
@@ -238,14 +275,16 @@ def train(
             model.train()
             if state.epoch < frozen:
                 raw_model.backbone.eval()
-            order = draw_epoch(len(batches), steps * batch_size, chances, sampler)
-            order = order[batch_size * (steps if schedule.is_over(updates) else state.step) :]
+            order = draw_epoch(len(batches), steps * batch_size, chances, sampler).view(steps, batch_size)
+            order = order[steps if schedule.is_over(updates) else state.step :, mine].reshape(-1)
+            if updates == begin or state.epoch == frozen:
+                joined = _join(model)  # anew when the backbone begins to learn: its gradients are exchanged from now on
             total = torch.tensor(state.loss_sum, device=device)
             begun = last_save = time.perf_counter()
 
-            for batch in batches.take(order, batch_size):
+            for batch in batches.take(order, share):
                 schedule.before_step(updates)
-                loss, pieces = in_pieces(partial(gradients, batch, updates), state.pieces, batch_size // 2)
+                loss, pieces = in_pieces(partial(gradients, batch, updates), state.pieces, most_pieces)
                 if pieces != state.pieces:
                     state.pieces = pieces
                     reporter.note(f"memory ran out: {pieces} steps of {batch_size // pieces} images now make a batch")
@@ -256,26 +295,33 @@ def train(
                 state.step += 1
                 updates += 1
                 bar.advance()
-                if limit is not None and limit.due(updates, first):
-                    total.item()  # waits for the device, whose work is to be timed, every 5 % of the time
-                    schedule.plan(limit.plan(updates))
-                    bar.expect(updates if schedule.total is None else schedule.total)
-                if interrupted.is_set() or time.perf_counter() - last_save > STATE_EVERY:
+                stop = 0
+                if updates % agree_every == 0:
+                    planned = 0
+                    if limit is not None and processes.is_first() and limit.due(updates, begin):
+                        total.item()  # waits for the device, whose work is to be timed, every 5 % of the time
+                        planned = limit.plan(updates)
+                    stop, planned = processes.agreed([int(interrupted.is_set()), planned], device)
+                    if planned:
+                        schedule.plan(planned)
+                        bar.expect(planned)
+                if stop or time.perf_counter() - last_save > STATE_EVERY:
                     state.loss_sum = _finite(float(total), state, config)
                     state.seconds += time.perf_counter() - begun
                     begun = last_save = time.perf_counter()
                     save()
-                    if interrupted.is_set():
+                    if stop:
                         raise Interrupted(
                             f"interrupted in epoch {state.epoch + 1}; {run.path} has the state; --resume goes on"
                         )
                 if schedule.is_over(updates):
                     break
 
-            train_loss = _finite(float(total), state, config) / state.step
+            train_loss = _finite(float(accelerator.reduce(total, "mean")), state, config) / state.step
             state.seconds += time.perf_counter() - begun
             begun = time.perf_counter()
             judged = average.module if average is not None else raw_model
+            _share_buffers(judged)
             figures = _validate(judged, criterion, val_batches, dataset, accelerator)
             state.rows.append(
                 {
@@ -289,20 +335,25 @@ def train(
             )
             if figures["val_mae"] < state.best:
                 state.best, state.best_epoch = figures["val_mae"], state.epoch
-                save_model(run.best, judged, plan, config.loss, dataset.classes, dataset.bins, tta=config.tta or "none")
+                if processes.is_first():
+                    save_model(
+                        run.best, judged, plan, config.loss, dataset.classes, dataset.bins, tta=config.tta or "none"
+                    )
             state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
-            run.write_metrics(state.rows)
+            if processes.is_first():
+                run.write_metrics(state.rows)
             save()
             if limit is not None:
                 limit.validated(time.perf_counter() - begun)
             bar.describe(_line(state.rows[-1]))
             of = "" if schedule.total is None else f"/{math.ceil(schedule.total / steps)}"
             reporter.epoch(f"epoch {state.epoch}{of}: {_line(state.rows[-1])}")
-            if interrupted.is_set():
+            if processes.agreed([int(interrupted.is_set())], device)[0]:
                 raise Interrupted(f"interrupted after epoch {state.epoch}; {run.path} has the state; --resume goes on")
 
     if not schedule.is_over(updates):
         reporter.note(f"stopped after epoch {state.epoch}: no better validation MAE in {config.patience} epochs")
+    accelerator.wait_for_everyone()  # for the best model, which the first process writes
     return TrainingResult(
         epochs=state.epoch,
         best_epoch=state.best_epoch + 1,
@@ -320,16 +371,43 @@ def predict_log_probs(
     """Return class log-probabilities ``(n, K)`` and rank violations ``(n,)`` of all samples in order, on the CPU."""
     model.eval()
 
+    mine = torch.arange(len(batches))[processes.rank() :: processes.count()]
+
     def predict(pieces: int) -> tuple[Tensor, Tensor]:
         found = []
-        for batch in batches.take(torch.arange(len(batches)), EVALUATION_BATCH // pieces):
+        for batch in batches.take(mine, EVALUATION_BATCH // pieces):
             with accelerator.autocast():
                 logits = model(batch.source[batch.index].permute(0, 3, 1, 2)).float()
             found.append((criterion.log_probs(logits), criterion.violations(logits)))
         log_probs, violations = zip(*found, strict=True)
-        return torch.cat(log_probs).cpu(), torch.cat(violations).cpu()
+        return torch.cat(log_probs), torch.cat(violations)
 
-    return in_pieces(predict, 1, EVALUATION_BATCH)[0]
+    log_probs, violations = in_pieces(predict, 1, EVALUATION_BATCH)[0]
+    return _gathered(log_probs, len(batches)).cpu(), _gathered(violations, len(batches)).cpu()
+
+
+def _gathered(own: Tensor, size: int) -> Tensor:
+    """Join what each process has of every ``count``-th sample, in the order of all ``size`` samples, none twice."""
+    if processes.count() == 1:
+        return own
+    longest = math.ceil(size / processes.count())
+    padded = own.new_zeros(longest, *own.shape[1:])
+    padded[: len(own)] = own
+    everyone = [torch.empty_like(padded) for _ in range(processes.count())]
+    torch.distributed.all_gather(everyone, padded)
+    return torch.stack(everyone, dim=1).flatten(0, 1)[:size]
+
+
+def _join(model: nn.Module) -> nn.Module:
+    """Let the processes of a group exchange the gradients of what is to be trained."""
+    return nn.parallel.DistributedDataParallel(model) if processes.count() > 1 else model
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Give every process the batch statistics of the first, so that all judge one model."""
+    if processes.count() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
 
 def predictions_of(
@@ -393,15 +471,17 @@ def _validate(
 
 
 def _make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimizer:
-    """Make timm's optimiser: no decay on norms and biases, lower rates towards the input where layer decay is on."""
+    """Make the optimiser: no decay on norms and biases, lower rates towards the input where layer decay is on."""
+    decay = config.weight_decay
     if config.layer_decay is not None:
-        groups = timm.optim.param_groups_layer_decay(
-            model.backbone, config.weight_decay, layer_decay=config.layer_decay
-        )
-        groups += timm.optim.param_groups_weight_decay(model.head, config.weight_decay)
+        backbone = timm.optim.param_groups_layer_decay(model.backbone, decay, layer_decay=config.layer_decay)
     else:
-        groups = timm.optim.param_groups_weight_decay(model, config.weight_decay)
-    return timm.optim.create_optimizer_v2(groups, opt=config.opt, lr=config.lr)
+        backbone = timm.optim.param_groups_weight_decay(model.backbone, decay)
+    head = timm.optim.param_groups_weight_decay(model.head, decay)
+    if config.opt == "muon":
+        assert config.lr is not None  # `open_options` has chosen one
+        return Muon([*backbone, *({**group, "matrix": False} for group in head)], lr=config.lr)
+    return timm.optim.create_optimizer_v2([*backbone, *head], opt=config.opt, lr=config.lr)
 
 
 def _loss_scale(criterion: OrdinalLoss) -> float:

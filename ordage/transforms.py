@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUGMENTATIONS",
+    "DRAWS",
     "LARGEST_DEFAULT",
     "ImageSpec",
     "default_size",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 
+DRAWS = 7  # random numbers that an augmentation may use for an image
 DEFAULT_SIZE = 64  # pixels, for image files and a net without a size of its own
 TOGETHER = 8  # decoded images of one shape that are resized in one call
 LARGE = 2**19  # bytes of an image above which the calls do not count
@@ -171,7 +173,7 @@ def resize(images: NDArray[np.uint8], height: int, width: int, interpolation: st
     return np.stack(resized_rows).reshape(len(images), height, width, images.shape[-1])
 
 
-def flip_and_shift(images: Tensor, index: Tensor, generator: torch.Generator, *, shift: float = 0.08) -> Tensor:
+def flip_and_shift(images: Tensor, index: Tensor, draws: Tensor, *, shift: float = 0.08) -> Tensor:
     """Take a batch out of a set, each image flipped with probability 1/2 and moved by a whole number of pixels.
 
     One gather does all three, so that on a CPU augmentation costs no more than taking the batch. Uncovered pixels
@@ -180,17 +182,16 @@ def flip_and_shift(images: Tensor, index: Tensor, generator: torch.Generator, *,
     Args:
         images: ``(N, H, W, C)`` uint8, the whole set.
         index: ``(B,)`` which images.
-        generator: of the same device as ``images``.
+        draws: ``(B, DRAWS)`` uniform in [0, 1), each image's own.
         shift: largest move, as a share of the side.
 
     Returns:
         ``(B, C, H, W)`` uint8 in channels-last memory.
     """
-    size, height, width = len(index), images.shape[1], images.shape[2]
-    device = images.device
+    height, width, device = images.shape[1], images.shape[2], images.device
     reach = round(shift * width)
-    moves = torch.randint(-reach, reach + 1, (2, size, 1), generator=generator, device=device)
-    flip = torch.rand((size, 1), generator=generator, device=device) < 0.5
+    moves = (draws[:, :2, None] * (2 * reach + 1)).long().transpose(0, 1) - reach
+    flip = draws[:, 2, None] < 0.5
     rows = (torch.arange(height, device=device) + moves[0]).clamp_(0, height - 1)
     columns = torch.arange(width, device=device)
     columns = (torch.where(flip, width - 1 - columns, columns) + moves[1]).clamp_(0, width - 1)
@@ -200,7 +201,7 @@ def flip_and_shift(images: Tensor, index: Tensor, generator: torch.Generator, *,
 def rotate_and_scale(
     images: Tensor,
     index: Tensor,
-    generator: torch.Generator,
+    draws: Tensor,
     *,
     degrees: float = 12.0,
     scale: float = 0.1,
@@ -210,12 +211,21 @@ def rotate_and_scale(
 ) -> Tensor:
     """Take a batch out of a set with independent draws per image: flip, rotation, scale, shift, brightness, contrast.
 
+    Args:
+        images: ``(N, H, W, C)`` uint8, the whole set.
+        index: ``(B,)`` which images.
+        draws: ``(B, DRAWS)`` uniform in [0, 1), each image's own.
+        degrees: largest rotation.
+        scale: largest change of the scale, as a share of it.
+        shift: largest move, as a share of the side.
+        brightness: largest change, as a share of the range.
+        contrast: largest change, as a share of it.
+
     Returns:
         ``(B, C, H, W)`` float32 in 0 to 255.
     """
-    device, size = images.device, len(index)
     batch = images[index].permute(0, 3, 1, 2).float()
-    draw = torch.rand((7, size), generator=generator, device=device) * 2 - 1
+    draw = draws.T * 2 - 1
     angle = draw[0] * (degrees * torch.pi / 180)
     zoom = 1 + draw[1] * scale
     mirror = torch.where(draw[2] < 0, -1.0, 1.0)
@@ -230,11 +240,12 @@ def rotate_and_scale(
     return ((batch - centre) * gain + centre + offset).clamp_(0, 255)
 
 
-def _take(images: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
+def _take(images: Tensor, index: Tensor, draws: Tensor) -> Tensor:
     return images[index].permute(0, 3, 1, 2)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
+# What is random about them comes from outside, so that an image is changed alike in whichever piece of a batch it is.
+AUGMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "none": _take,
     "light": flip_and_shift,
     "full": rotate_and_scale,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ordage.transforms import ImageSpec, flip_and_shift, rotate_and_scale
+from ordage.transforms import DRAWS, ImageSpec, flip_and_shift, rotate_and_scale
 
 
 def images(count=64, size=12, chans=3):
@@ -13,11 +13,15 @@ def images(count=64, size=12, chans=3):
     )
 
 
+def draws(count, seed=0):
+    return torch.rand(count, DRAWS, generator=torch.Generator().manual_seed(seed))
+
+
 def test_each_image_is_one_of_all_flips_and_shifts_of_its_own():
     pixels = images(count=40, size=12)
     index = torch.arange(39, -1, -1)
 
-    batch = flip_and_shift(pixels, index, torch.Generator().manual_seed(1), shift=0.08)
+    batch = flip_and_shift(pixels, index, draws(40, seed=1), shift=0.08)
 
     used = set()
     for row, image in enumerate(batch):
@@ -48,7 +52,7 @@ def moved(image, flip, dy, dx):
 def test_without_shift_half_of_the_images_are_flipped():
     pixels = images(count=2000, size=8, chans=1)
 
-    batch = flip_and_shift(pixels, torch.arange(2000), torch.Generator().manual_seed(0), shift=0.0)
+    batch = flip_and_shift(pixels, torch.arange(2000), draws(2000), shift=0.0)
 
     same = (batch == pixels.permute(0, 3, 1, 2)).flatten(1).all(1)
     flipped = (batch == pixels.permute(0, 3, 1, 2).flip(3)).flatten(1).all(1)
@@ -62,7 +66,7 @@ def test_no_strength_leaves_an_image_as_it_is_or_mirrored():
     batch = rotate_and_scale(
         pixels,
         torch.arange(64),
-        torch.Generator().manual_seed(0),
+        draws(64),
         degrees=0,
         scale=0,
         shift=0,
@@ -78,7 +82,7 @@ def test_no_strength_leaves_an_image_as_it_is_or_mirrored():
 def test_rotation_differs_from_image_to_image_and_stays_in_range():
     pixels = images()[:1].expand(64, -1, -1, -1)
 
-    batch = rotate_and_scale(pixels, torch.arange(64), torch.Generator().manual_seed(0))
+    batch = rotate_and_scale(pixels, torch.arange(64), draws(64))
 
     assert batch.min() >= 0
     assert batch.max() <= 255
