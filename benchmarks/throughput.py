@@ -39,6 +39,8 @@ from ordage import losses
 from ordage.config import DataConfig
 from ordage.data.demo import draw
 from ordage.data.layouts import read
+from ordage.model import OWN_NETS
+from ordage.muon import Muon
 from ordage.transforms import ImageSpec
 
 YEARS = 101
@@ -79,7 +81,12 @@ class BareStep:
         backbone = make_backbone(case)
         head = self.criterion.make_head(features_of(backbone))
         self.model = nn.Sequential(backbone, head).to(device, memory_format=torch.channels_last).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), 2e-3, foreach=True)
+        own = case.model in OWN_NETS  # the optimiser that fit takes
+        self.optimizer = (
+            Muon([{"params": backbone.parameters()}, {"params": head.parameters(), "matrix": False}], 6e-3)
+            if own
+            else torch.optim.AdamW(self.model.parameters(), 2e-3)
+        )
         self.images = torch.randn(case.batch, case.chans, case.size, case.size, device=device)
         self.images = self.images.contiguous(memory_format=torch.channels_last)
         self.target = torch.randint(YEARS, (case.batch,), device=device)

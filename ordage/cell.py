@@ -75,7 +75,7 @@ def prepare_run(
     reporter.note(
         f"{plan.model} ({plan.reason}) at {plan.spec.size}x{plan.spec.size}x{plan.spec.chans}, "
         f"{'pretrained' if plan.pretrained else 'from scratch'}, on {device} in {resolved.precision}, "
-        f"lr {resolved.lr:g}, augmentation {resolved.augment}; "
+        f"{resolved.opt} at {resolved.lr:g}, augmentation {resolved.augment}; "
         f"{len(dataset.classes)} classes, judged on {len(dataset.bins)} bins"
     )
     return Prepared(plan, dataset), resolved

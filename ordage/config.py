@@ -163,9 +163,14 @@ class TrainingConfig(DataConfig):
     )
     batch_size: int = option(64, "Images in a step.", panel="Training", flags=("--batch-size", "-b"), minimum=1)
     lr: float | None = option(
-        None, "Peak learning rate; 2e-3 from scratch, 3e-4 with pretrained weights.", panel="Training", minimum=0
+        None,
+        "Peak learning rate; 6e-3 with muon, else 2e-3 from scratch, 3e-4 with pretrained weights.",
+        panel="Training",
+        minimum=0,
     )
-    opt: str = option("adamw", "Any timm optimiser.", panel="Training")
+    opt: str | None = option(
+        None, "muon, or any optimiser of timm; muon for the built-in nets, adamw for all others.", panel="Training"
+    )
     weight_decay: float = option(0.05, "Not on norms and biases.", panel="Training", minimum=0)
     layer_decay: float | None = option(
         None, "Learning-rate factor from one layer to the one below.", panel="Training", minimum=0

@@ -28,7 +28,7 @@ from .transforms import LARGEST_DEFAULT, ImageSpec, default_size
 if TYPE_CHECKING:
     from .config import TrainingConfig
 
-__all__ = ["OrdinalModel", "Plan", "build_model", "load_model", "parse_loss", "plan_model", "save_model"]
+__all__ = ["OWN_NETS", "OrdinalModel", "Plan", "build_model", "load_model", "parse_loss", "plan_model", "save_model"]
 
 OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small")
 FORMAT = 1

@@ -34,7 +34,7 @@ from .balance import class_shares, class_weights, draw_epoch
 from .data.batches import Batch, Batches
 from .errors import DataError, Interrupted, MissingError, NonFiniteError, UsageError, did_you_mean
 from .memory import in_pieces
-from .model import OrdinalModel, Plan, build_model, load_model, make_loss, save_model
+from .model import OWN_NETS, OrdinalModel, Plan, build_model, load_model, make_loss, save_model
 from .muon import Muon
 from .schedule import Schedule, TimeLimit
 from .transforms import AUGMENTATIONS, DRAWS
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["check_optimizer", "make_accelerator", "open_options", "predict_part", "train"]
 
 EVALUATION_BATCH = 256
+LR_MUON = 6e-3
 LR_FROM_SCRATCH = 2e-3
 LR_PRETRAINED = 3e-4
 STATE_EVERY = 300.0  # seconds between two saves within an epoch, for epochs that take long
@@ -161,18 +162,23 @@ def count_devices(config: RunConfig) -> int:
 def open_options(config: TrainingConfig, plan: Plan, device: torch.device) -> dict[str, Any]:
     """Return values for the options that are left open, as model and device suggest them."""
     augment = config.augment or ("full" if device.type == "cuda" else "light")
+    opt = config.opt or ("muon" if plan.model in OWN_NETS else "adamw")
+    usual = LR_MUON if opt == "muon" else LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH
     return {
         "precision": _precision(config, device),
         "augment": augment,
         "tta": config.tta or ("none" if augment == "none" else "flip"),
-        "lr": (LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH) if config.lr is None else config.lr,
+        "opt": opt,
+        "lr": usual if config.lr is None else config.lr,
         "freeze": int(plan.pretrained and config.most_epochs != 1) if config.freeze is None else config.freeze,
         "epochs": config.most_epochs,
     }
 
 
-def check_optimizer(name: str) -> None:
+def check_optimizer(name: str | None) -> None:
     """Raise `UsageError` for an optimiser that timm does not have, or that needs second derivatives."""
+    if name is None:
+        return
     known = ["muon", *(known for known in timm.optim.list_optimizers() if known != "adahessian")]
     if name.lower() not in known:
         raise UsageError(f"--opt {name}: no such optimiser of timm{did_you_mean(name, known)}")
@@ -478,8 +484,9 @@ def _make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optim
     else:
         backbone = timm.optim.param_groups_weight_decay(model.backbone, decay)
     head = timm.optim.param_groups_weight_decay(model.head, decay)
+    assert config.lr is not None  # `open_options` has chosen both
+    assert config.opt is not None
     if config.opt == "muon":
-        assert config.lr is not None  # `open_options` has chosen one
         return Muon([*backbone, *({**group, "matrix": False} for group in head)], lr=config.lr)
     return timm.optim.create_optimizer_v2([*backbone, *head], opt=config.opt, lr=config.lr)
 
