@@ -59,7 +59,7 @@ class Case:
 
 CASES = (
     Case("seed_cnn", 28, 1, 32),
-    Case("ordage_tiny", 28, 1, 64),
+    Case("ordage_tiny", 28, 1, 128),
     Case("mobilenetv3_small_100", 64, 3, 64),
 )
 
@@ -83,7 +83,7 @@ class BareStep:
         self.model = nn.Sequential(backbone, head).to(device, memory_format=torch.channels_last).train()
         own = case.model in OWN_NETS  # the optimiser that fit takes
         self.optimizer = (
-            Muon([{"params": backbone.parameters()}, {"params": head.parameters(), "matrix": False}], 6e-3)
+            Muon([{"params": backbone.parameters()}, {"params": head.parameters(), "matrix": False}], 8e-3)
             if own
             else torch.optim.AdamW(self.model.parameters(), 2e-3)
         )

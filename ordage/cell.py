@@ -14,11 +14,14 @@ from . import processes
 from .config import RunConfig, TrainingConfig
 from .data.dataset import Dataset, prepare
 from .data.manifest import Manifest
+from .devices import make_accelerator
 from .diagnosis import Evidence, diagnose
 from .model import Plan, build_model, make_loss, parse_loss, plan_model
+from .optimizers import check_optimizer, open_options
+from .prediction import predict_part
 from .progress import Reporter
 from .runs import Run, describe_environment
-from .training import check_optimizer, make_accelerator, open_options, predict_part, train
+from .training import train
 
 __all__ = ["Prepared", "prepare_run", "run_cell"]
 
@@ -70,12 +73,12 @@ def prepare_run(
         model=plan.model,
         img_size=plan.spec.size,
         in_chans=plan.spec.chans,  # type: ignore[arg-type]  # a specification has no other than 1 and 3
-        **open_options(config, plan, device),
+        **open_options(config, plan, device, len(dataset.index("train"))),
     )
     reporter.note(
         f"{plan.model} ({plan.reason}) at {plan.spec.size}x{plan.spec.size}x{plan.spec.chans}, "
         f"{'pretrained' if plan.pretrained else 'from scratch'}, on {device} in {resolved.precision}, "
-        f"{resolved.opt} at {resolved.lr:g}, augmentation {resolved.augment}; "
+        f"{resolved.opt} at {resolved.lr:g} in batches of {resolved.batch_size}, augmentation {resolved.augment}; "
         f"{len(dataset.classes)} classes, judged on {len(dataset.bins)} bins"
     )
     return Prepared(plan, dataset), resolved

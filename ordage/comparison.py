@@ -116,7 +116,7 @@ def compare(
             return earlier
     manifest = read(asked)
     from .cell import prepare_run, run_cell  # here, because torch takes seconds, and a wrong path is told before
-    from .training import make_accelerator
+    from .devices import make_accelerator
 
     prepared, resolved = prepare_run(asked, manifest, asked.losses, reporter)
     named = asked.losses if len(asked.losses) <= 4 else (f"{len(asked.losses)}_losses",)

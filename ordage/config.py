@@ -161,10 +161,16 @@ class TrainingConfig(DataConfig):
         "Longest time to train, such as 90s, 10m or 1h30m; the learning rate's schedule is fitted into it.",
         panel="Training",
     )
-    batch_size: int = option(64, "Images in a step.", panel="Training", flags=("--batch-size", "-b"), minimum=1)
+    batch_size: int | None = option(
+        None,
+        "Images in a step, of all processes together; up to 128 for the built-in nets, 64 for others.",
+        panel="Training",
+        flags=("--batch-size", "-b"),
+        minimum=1,
+    )
     lr: float | None = option(
         None,
-        "Peak learning rate; 6e-3 with muon, else 2e-3 from scratch, 3e-4 with pretrained weights.",
+        "Peak learning rate; 8e-3 with muon, else 2e-3 from scratch, 3e-4 with pretrained weights.",
         panel="Training",
         minimum=0,
     )
@@ -238,7 +244,7 @@ class RunConfig(TrainingConfig):
         "Processes that train one model together, each on its GPU or share of the cores; all: every GPU.",
         panel="Machine",
     )
-    loss: str = option("coral", "See `ordage losses`; options after colons, e.g. coral:monotone=true.", panel="Model")
+    loss: str = option("dldl-v2", "See `ordage losses`; options after colons, e.g. coral:monotone=true.", panel="Model")
     seed: int = option(0, "Initial weights, batch order and augmentation.", panel="Training", minimum=0)
 
 

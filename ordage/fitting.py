@@ -57,7 +57,7 @@ def fit(
     work = _Work(given, asked, Path(out).absolute(), name, resume, overwrite)
     if asked.devices == "1" or processes.count() > 1:
         return work.do(verbosity)
-    from .training import count_devices
+    from .devices import count_devices
 
     with processes.started(count_devices(asked), work.call):
         return work.do(verbosity)
@@ -85,7 +85,7 @@ class _Work:
         reporter = Reporter(verbosity if processes.is_first() else 0)
         asked, overwrite = self.asked, self.overwrite
         if processes.count() > 1:
-            from .training import make_accelerator
+            from .devices import make_accelerator
 
             make_accelerator(asked)  # it joins the processes
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import signal
 import threading
 import time
@@ -20,41 +19,34 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import timm.optim
 import timm.utils
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from ordage.eval import Predictions, metrics
+from ordage.eval import metrics
 
 from . import processes
 from .balance import class_shares, class_weights, draw_epoch
 from .data.batches import Batch, Batches
-from .errors import DataError, Interrupted, MissingError, NonFiniteError, UsageError, did_you_mean
+from .errors import DataError, Interrupted, NonFiniteError, UsageError
 from .memory import in_pieces
-from .model import OWN_NETS, OrdinalModel, Plan, build_model, load_model, make_loss, save_model
-from .muon import Muon
+from .model import Plan, build_model, make_loss, save_model
+from .optimizers import make_optimizer
+from .prediction import predict_log_probs, predictions_of
 from .schedule import Schedule, TimeLimit
 from .transforms import AUGMENTATIONS, DRAWS
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ordage.losses import OrdinalLoss
 
-    from .config import RunConfig, TrainingConfig
+    from .config import RunConfig
     from .data.dataset import Dataset
     from .progress import Reporter
     from .runs import Run
 
-__all__ = ["check_optimizer", "make_accelerator", "open_options", "predict_part", "train"]
+__all__ = ["train"]
 
-EVALUATION_BATCH = 256
-LR_MUON = 6e-3
-LR_FROM_SCRATCH = 2e-3
-LR_PRETRAINED = 3e-4
 STATE_EVERY = 300.0  # seconds between two saves within an epoch, for epochs that take long
 
 
@@ -86,104 +78,6 @@ class TrainingResult:
     peak_memory: int | None
 
 
-def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """Choose device and precision: bf16 or else fp16 on CUDA, float32 elsewhere.
-
-    Raises:
-        UsageError: no such device or precision.
-        MissingError: the device asked for is not there.
-    """
-    device = _device(config.device)
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when CUDA starts
-    precision = _precision(config, device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        torch.set_float32_matmul_precision("high")  # TF32 where a matrix product is still in float32
-        torch.backends.cudnn.benchmark = not config.deterministic
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-    # accelerate keeps one state for the life of a process; a second run may want another device or precision.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu")
-    if device.type == "cuda":
-        accelerator.state.device = device  # with its index: a helper thread has a current device of its own
-    return accelerator
-
-
-def _device(name: str | None) -> torch.device:
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    have = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items() if count)
-    if name is None:
-        name = next((kind for kind in ("cuda", "mps") if counts[kind]), "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: expected cpu, cuda, cuda:1, mps; this machine has {have}") from None
-    if (device.index or 0) >= counts.get(device.type, 0):
-        raise MissingError(f"--device {name}: not available here; this machine has {have}")
-    if processes.count() > 1 and device.index is not None:
-        raise UsageError(f"--device {name}: each process takes its own; say {device.type}")
-    if device.type == "cuda":
-        index = int(os.environ.get("LOCAL_RANK", "0")) if processes.count() > 1 else device.index or 0
-        if index >= counts["cuda"]:
-            raise MissingError(f"process {index} has no GPU of its own; this machine has {have}")
-        return torch.device("cuda", index)
-    return device
-
-
-def _precision(config: TrainingConfig, device: torch.device) -> str:
-    if config.precision == "fp16" and device.type != "cuda":
-        raise UsageError("--precision fp16: needs a CUDA device; use bf16 or fp32")
-    if config.precision is not None:
-        return config.precision
-    if device.type != "cuda":
-        return "fp32"
-    # Older devices emulate bf16, which is slower than their own fp16.
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-
-
-def count_devices(config: RunConfig) -> int:
-    """Return the number of processes that ``--devices`` asks for.
-
-    Raises:
-        MissingError: more than there are GPUs.
-    """
-    number = processes.parse_devices(config.devices)
-    device = _device(config.device)
-    gpus = torch.cuda.device_count() if device.type == "cuda" else None
-    if number is None:
-        return gpus or 1
-    if gpus is not None and number > gpus:
-        raise MissingError(f"--devices {number}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
-    return number
-
-
-def open_options(config: TrainingConfig, plan: Plan, device: torch.device) -> dict[str, Any]:
-    """Return values for the options that are left open, as model and device suggest them."""
-    augment = config.augment or ("full" if device.type == "cuda" else "light")
-    opt = config.opt or ("muon" if plan.model in OWN_NETS else "adamw")
-    usual = LR_MUON if opt == "muon" else LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH
-    return {
-        "precision": _precision(config, device),
-        "augment": augment,
-        "tta": config.tta or ("none" if augment == "none" else "flip"),
-        "opt": opt,
-        "lr": usual if config.lr is None else config.lr,
-        "freeze": int(plan.pretrained and config.most_epochs != 1) if config.freeze is None else config.freeze,
-        "epochs": config.most_epochs,
-    }
-
-
-def check_optimizer(name: str | None) -> None:
-    """Raise `UsageError` for an optimiser that timm does not have, or that needs second derivatives."""
-    if name is None:
-        return
-    known = ["muon", *(known for known in timm.optim.list_optimizers() if known != "adahessian")]
-    if name.lower() not in known:
-        raise UsageError(f"--opt {name}: no such optimiser of timm{did_you_mean(name, known)}")
-
-
 def train(
     config: RunConfig, plan: Plan, dataset: Dataset, run: Run, accelerator: Accelerator, reporter: Reporter
 ) -> TrainingResult:
@@ -197,7 +91,7 @@ def train(
     train_rows, val_rows = dataset.index("train"), dataset.index("val")
     batches = Batches(dataset.images, dataset.row[train_rows], dataset.target[train_rows], device)
     val_batches = Batches(dataset.images, dataset.row[val_rows], dataset.target[val_rows], device)
-    batch_size = min(config.batch_size, len(batches))
+    batch_size = min(config.batch_size or 64, len(batches))
     if batch_size < 2:
         raise DataError(
             f"{dataset.manifest.source}: {len(batches)} images to train on; batch statistics need 2 or more"
@@ -218,7 +112,7 @@ def train(
     weights = config.weights if saved is None else None
     model = build_model(start, criterion, weights, prior=class_shares(dataset, weighting, drawing))
     raw_model = model = model.to(memory_format=torch.channels_last).to(device)
-    optimizer = _make_optimizer(model, config)
+    optimizer = make_optimizer(model, config)
     most = None if config.most_epochs is None else config.most_epochs * steps
     limit = None
     if config.seconds is not None:
@@ -370,40 +264,6 @@ def train(
     )
 
 
-@torch.inference_mode()
-def predict_log_probs(
-    model: nn.Module, criterion: OrdinalLoss, batches: Batches, accelerator: Accelerator
-) -> tuple[Tensor, Tensor]:
-    """Return class log-probabilities ``(n, K)`` and rank violations ``(n,)`` of all samples in order, on the CPU."""
-    model.eval()
-
-    mine = torch.arange(len(batches))[processes.rank() :: processes.count()]
-
-    def predict(pieces: int) -> tuple[Tensor, Tensor]:
-        found = []
-        for batch in batches.take(mine, EVALUATION_BATCH // pieces):
-            with accelerator.autocast():
-                logits = model(batch.source[batch.index].permute(0, 3, 1, 2)).float()
-            found.append((criterion.log_probs(logits), criterion.violations(logits)))
-        log_probs, violations = zip(*found, strict=True)
-        return torch.cat(log_probs), torch.cat(violations)
-
-    log_probs, violations = in_pieces(predict, 1, EVALUATION_BATCH)[0]
-    return _gathered(log_probs, len(batches)).cpu(), _gathered(violations, len(batches)).cpu()
-
-
-def _gathered(own: Tensor, size: int) -> Tensor:
-    """Join what each process has of every ``count``-th sample, in the order of all ``size`` samples, none twice."""
-    if processes.count() == 1:
-        return own
-    longest = math.ceil(size / processes.count())
-    padded = own.new_zeros(longest, *own.shape[1:])
-    padded[: len(own)] = own
-    everyone = [torch.empty_like(padded) for _ in range(processes.count())]
-    torch.distributed.all_gather(everyone, padded)
-    return torch.stack(everyone, dim=1).flatten(0, 1)[:size]
-
-
 def _join(model: nn.Module) -> nn.Module:
     """Let the processes of a group exchange the gradients of what is to be trained."""
     return nn.parallel.DistributedDataParallel(model) if processes.count() > 1 else model
@@ -414,42 +274,6 @@ def _share_buffers(model: nn.Module) -> None:
     if processes.count() > 1:
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
-
-
-def predictions_of(
-    dataset: Dataset,
-    rows: NDArray[np.int64],
-    criterion: OrdinalLoss,
-    log_probs: Tensor,
-    violations: Tensor,
-    meta: dict[str, Any],
-) -> Predictions:
-    """Join what the model says about samples with what is true of them."""
-    table = dataset.manifest.table.iloc[rows]
-    return Predictions(
-        ids=table["id"].to_numpy(np.str_),
-        log_probs=log_probs.numpy().astype(np.float32),
-        scale=dataset.classes,
-        age=dataset.manifest.ages[rows],
-        target=dataset.target[rows],
-        subject=None if dataset.subject is None else dataset.subject[rows],
-        groups={name: table[name].to_numpy(np.str_) for name in dataset.manifest.groups},
-        meta={**meta, "paper_decoder": criterion.paper_decoder, "point_predictor": criterion.predicts_point},
-        violation=violations.numpy(),
-    )
-
-
-def predict_part(
-    run: Run, dataset: Dataset, part: str, accelerator: Accelerator, meta: dict[str, Any], *, most: int | None = None
-) -> Predictions:
-    """Predict a part, or ``most`` samples spread over it, by the run's best model."""
-    loaded = load_model(run.best)
-    rows = dataset.index(part)
-    rows = rows if most is None else rows[:: math.ceil(len(rows) / most)]
-    batches = Batches(dataset.images, dataset.row[rows], dataset.target[rows], accelerator.device)
-    model = loaded.model.to(memory_format=torch.channels_last).to(accelerator.device)
-    log_probs, violations = predict_log_probs(model, loaded.criterion, batches, accelerator)
-    return predictions_of(dataset, rows, loaded.criterion, log_probs, violations, meta)
 
 
 def _validate(
@@ -474,21 +298,6 @@ def _validate(
         "val_off_by_one_accuracy": metrics.off_by_one_accuracy(judged.target, middle),
         "val_rps": metrics.rps(predictions.log_probs, predictions.target),
     }
-
-
-def _make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimizer:
-    """Make the optimiser: no decay on norms and biases, lower rates towards the input where layer decay is on."""
-    decay = config.weight_decay
-    if config.layer_decay is not None:
-        backbone = timm.optim.param_groups_layer_decay(model.backbone, decay, layer_decay=config.layer_decay)
-    else:
-        backbone = timm.optim.param_groups_weight_decay(model.backbone, decay)
-    head = timm.optim.param_groups_weight_decay(model.head, decay)
-    assert config.lr is not None  # `open_options` has chosen both
-    assert config.opt is not None
-    if config.opt == "muon":
-        return Muon([*backbone, *({**group, "matrix": False} for group in head)], lr=config.lr)
-    return timm.optim.create_optimizer_v2([*backbone, *head], opt=config.opt, lr=config.lr)
 
 
 def _loss_scale(criterion: OrdinalLoss) -> float:

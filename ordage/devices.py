@@ -1,0 +1,96 @@
+"""Where a model is trained: the device, its precision, and how many processes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from . import processes
+from .errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from .config import RunConfig, TrainingConfig
+
+__all__ = ["choose_precision", "count_devices", "make_accelerator"]
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Choose device and precision: bf16 or else fp16 on CUDA, float32 elsewhere.
+
+    Raises:
+        UsageError: no such device or precision.
+        MissingError: the device asked for is not there.
+    """
+    device = _device(config.device)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when CUDA starts
+    precision = choose_precision(config, device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        torch.set_float32_matmul_precision("high")  # TF32 where a matrix product is still in float32
+        torch.backends.cudnn.benchmark = not config.deterministic
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    # accelerate keeps one state for the life of a process; a second run may want another device or precision.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu")
+    if device.type == "cuda":
+        accelerator.state.device = device  # with its index: a helper thread has a current device of its own
+    return accelerator
+
+
+def _device(name: str | None) -> torch.device:
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    have = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items() if count)
+    if name is None:
+        name = next((kind for kind in ("cuda", "mps") if counts[kind]), "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: expected cpu, cuda, cuda:1, mps; this machine has {have}") from None
+    if (device.index or 0) >= counts.get(device.type, 0):
+        raise MissingError(f"--device {name}: not available here; this machine has {have}")
+    if processes.count() > 1 and device.index is not None:
+        raise UsageError(f"--device {name}: each process takes its own; say {device.type}")
+    if device.type == "cuda":
+        index = int(os.environ.get("LOCAL_RANK", "0")) if processes.count() > 1 else device.index or 0
+        if index >= counts["cuda"]:
+            raise MissingError(f"process {index} has no GPU of its own; this machine has {have}")
+        return torch.device("cuda", index)
+    return device
+
+
+def choose_precision(config: TrainingConfig, device: torch.device) -> str:
+    """Return fp32, bf16 or fp16: as asked, or as the device does best.
+
+    Raises:
+        UsageError: fp16 without CUDA.
+    """
+    if config.precision == "fp16" and device.type != "cuda":
+        raise UsageError("--precision fp16: needs a CUDA device; use bf16 or fp32")
+    if config.precision is not None:
+        return config.precision
+    if device.type != "cuda":
+        return "fp32"
+    # Older devices emulate bf16, which is slower than their own fp16.
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def count_devices(config: RunConfig) -> int:
+    """Return the number of processes that ``--devices`` asks for.
+
+    Raises:
+        MissingError: more than there are GPUs.
+    """
+    number = processes.parse_devices(config.devices)
+    device = _device(config.device)
+    gpus = torch.cuda.device_count() if device.type == "cuda" else None
+    if number is None:
+        return gpus or 1
+    if gpus is not None and number > gpus:
+        raise MissingError(f"--devices {number}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
+    return number

@@ -1,0 +1,73 @@
+"""How a model is optimised where the options leave it open, and the optimiser itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import timm.optim
+import torch
+
+from . import processes
+from .devices import choose_precision
+from .errors import UsageError, did_you_mean
+from .model import OWN_NETS, OrdinalModel, Plan
+from .muon import Muon
+
+if TYPE_CHECKING:
+    from .config import RunConfig, TrainingConfig
+
+__all__ = ["check_optimizer", "make_optimizer", "open_options"]
+
+# benchmarks/recipes.md has the evidence.
+LR_MUON = 8e-3
+LR_FROM_SCRATCH = 2e-3
+LR_PRETRAINED = 3e-4
+LARGEST_BATCH = {True: 128, False: 64}  # for the built-in nets, and for others
+SMALLEST_BATCH = 16
+FEWEST_STEPS = 50  # of an epoch, for which a batch is made smaller
+
+
+def open_options(config: TrainingConfig, plan: Plan, device: torch.device, samples: int) -> dict[str, Any]:
+    """Return values for the options that are left open, as model, device and the number of samples suggest them."""
+    augment = config.augment or ("full" if device.type == "cuda" else "light")
+    own = plan.model in OWN_NETS
+    opt = config.opt or ("muon" if own else "adamw")
+    batch_size = LARGEST_BATCH[own]
+    while batch_size > SMALLEST_BATCH and samples // batch_size < FEWEST_STEPS:
+        batch_size //= 2
+    batch_size = max(1, batch_size // processes.count()) * processes.count()
+    usual = LR_MUON if opt == "muon" else LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH
+    return {
+        "precision": choose_precision(config, device),
+        "augment": augment,
+        "tta": config.tta or ("none" if augment == "none" else "flip"),
+        "batch_size": config.batch_size or batch_size,
+        "opt": opt,
+        "lr": usual if config.lr is None else config.lr,
+        "freeze": int(plan.pretrained and config.most_epochs != 1) if config.freeze is None else config.freeze,
+        "epochs": config.most_epochs,
+    }
+
+
+def check_optimizer(name: str | None) -> None:
+    """Raise `UsageError` for an optimiser that timm does not have, or that needs second derivatives."""
+    if name is None:
+        return
+    known = ["muon", *(known for known in timm.optim.list_optimizers() if known != "adahessian")]
+    if name.lower() not in known:
+        raise UsageError(f"--opt {name}: no such optimiser of timm{did_you_mean(name, known)}")
+
+
+def make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimizer:
+    """Make the optimiser: no decay on norms and biases, lower rates towards the input where layer decay is on."""
+    decay = config.weight_decay
+    if config.layer_decay is not None:
+        backbone = timm.optim.param_groups_layer_decay(model.backbone, decay, layer_decay=config.layer_decay)
+    else:
+        backbone = timm.optim.param_groups_weight_decay(model.backbone, decay)
+    head = timm.optim.param_groups_weight_decay(model.head, decay)
+    assert config.lr is not None  # `open_options` has chosen both
+    assert config.opt is not None
+    if config.opt == "muon":
+        return Muon([*backbone, *({**group, "matrix": False} for group in head)], lr=config.lr)
+    return timm.optim.create_optimizer_v2([*backbone, *head], opt=config.opt, lr=config.lr)
