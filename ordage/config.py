@@ -142,6 +142,9 @@ class TrainingConfig(DataConfig):
     )
 
     model: str = option("auto", "Any timm backbone, seed_cnn, or ordage_tiny, ordage_small.", panel="Model")
+    stem: Literal["usual", "small"] = option(
+        "usual", "small: halve the image once less often at the start, for images far below 224 pixels.", panel="Model"
+    )
     weights: str | None = option(None, "File with the backbone's weights (safetensors or state dict).", panel="Model")
     pretrained: bool = option(
         True,

@@ -21,7 +21,7 @@ from ordage import losses
 from ordage.eval import OrdinalScale
 from ordage.losses import OrdinalLoss
 
-from . import nets  # noqa: F401 - importing it registers the built-in nets in timm
+from . import nets  # importing it registers the built-in nets in timm
 from .errors import DataError, MissingError, UsageError, did_you_mean
 from .transforms import LARGEST_DEFAULT, ImageSpec, default_size
 
@@ -44,12 +44,14 @@ class Plan:
         spec: how images are prepared.
         pretrained: whether training starts from pretrained weights.
         reason: why this model, in a few words.
+        stem: ``small`` where the backbone begins with less shrinking than it was made for.
     """
 
     model: str
     spec: ImageSpec
     pretrained: bool
     reason: str
+    stem: str = "usual"
 
 
 def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> Plan:
@@ -86,7 +88,9 @@ def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> P
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     has_weights = config.weights is not None or (config.pretrained and not own and timm.is_model_pretrained(name))
     spec = ImageSpec(size, chans, config.fit, data["interpolation"], tuple(mean), tuple(std))
-    return Plan(name, spec, has_weights, reason)
+    if own and config.stem == "small":
+        raise UsageError(f"--stem small: {name} is made for small images as it is")
+    return Plan(name, spec, has_weights, reason, config.stem)
 
 
 def _known_cfg(name: str) -> Any:
@@ -189,6 +193,11 @@ def build_model(plan: Plan, criterion: OrdinalLoss, weights: str | None, prior: 
         DataError: the weight file does not fit.
     """
     backbone = _create_backbone(plan, weights)
+    if plan.stem == "small":
+        try:
+            nets.shrink_stem(backbone, _known_cfg(plan.model).first_conv)
+        except ValueError as error:
+            raise UsageError(f"--stem small: not for {plan.model}: {error}") from None
     features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
     return OrdinalModel(backbone, criterion.make_head(features, prior=prior), plan.spec)
 
@@ -291,6 +300,7 @@ def save_model(
     about = {
         "format": FORMAT,
         "model": plan.model,
+        "stem": plan.stem,
         "loss": loss,
         "spec": plan.spec.to_dict(),
         "tta": tta,
@@ -331,7 +341,7 @@ def load_model(folder: Path) -> LoadedModel:
         spec = ImageSpec.from_dict(about["spec"])
         classes, bins = OrdinalScale.from_dict(about["classes"]), OrdinalScale.from_dict(about["bins"])
         criterion = make_loss(about["loss"], classes)
-        model = build_model(Plan(about["model"], spec, False, ""), criterion, None)
+        model = build_model(Plan(about["model"], spec, False, "", about["stem"]), criterion, None)
         model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
         model.tta = about["tta"]
     except FileNotFoundError as error:

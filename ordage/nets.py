@@ -6,12 +6,14 @@ Below about 96 pixels a stride-32 backbone ends in a 1x1 map, so most of it sees
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-__all__ = ["FaceNet", "SeedCNN", "ordage_small", "ordage_tiny", "seed_cnn"]
+__all__ = ["FaceNet", "SeedCNN", "ordage_small", "ordage_tiny", "seed_cnn", "shrink_stem"]
 
 
 class _Backbone(nn.Module, ABC):
@@ -131,6 +133,35 @@ class FaceNet(_Backbone):
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Tell timm's layer decay which parameters belong to which depth."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
+
+
+def shrink_stem(backbone: nn.Module, first_conv: str | Sequence[str]) -> None:
+    """Let a backbone that begins by shrinking the image do so half as much, and without the pool that follows.
+
+    Its weights still fit, and every later map is twice or four times as large in each direction. A backbone of stride
+    32 sees a 32x32 image as one point otherwise.
+
+    Args:
+        backbone: of timm; changed in place.
+        first_conv: timm's name of the first convolution, or of all that work side by side.
+
+    Raises:
+        ValueError: its stem is none that can be changed without its weights.
+    """
+    for name in [first_conv] if isinstance(first_conv, str) else first_conv:
+        conv = backbone.get_submodule(name)
+        if "patch_embed" in name or not isinstance(conv, nn.Conv2d) or min(conv.stride) < 2:
+            raise ValueError("its first layer cuts patches or keeps the size")
+        (stride, _), (kernel, _) = conv.stride, conv.kernel_size
+        conv.stride = (stride // 2, stride // 2)
+        if kernel == stride and not isinstance(conv.padding, str):  # patches side by side, which now overlap
+            conv.padding = ((kernel - stride // 2) // 2,) * 2
+    for pool in ("maxpool", "features.pool0"):  # of the ResNets, and of the DenseNets
+        owner, _, attribute = pool.rpartition(".")
+        with suppress(AttributeError):
+            parent = backbone.get_submodule(owner)
+            if isinstance(getattr(parent, attribute), nn.MaxPool2d):
+                setattr(parent, attribute, nn.Identity())
 
 
 def _cfg(size: int) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class TimeLimit:
         self._seconds, self._epoch_steps, self._most = seconds, epoch_steps, most
         self._share = VALIDATION_SHARE * validation_share
         self._validation: float | None = None  # seconds of the last one
-        self._step: float | None = None  # seconds of a step, by the last interval
+        self._step: float | None = None  # seconds of a step, by the last intervals
         self._before = 0.0  # seconds spent before this process
         self._validating = 0.0  # seconds of all validations of this process
         self._begun = time.perf_counter()
@@ -112,7 +112,9 @@ class TimeLimit:
         assert self._mark is not None
         now = self._training()
         if done > self._mark[1]:
-            self._step = (now - self._mark[0]) / (done - self._mark[1])
+            step = (now - self._mark[0]) / (done - self._mark[1])
+            # Half of the estimate is what was known before: somebody's short burst of work may not bend the whole curve.
+            self._step = step if self._step is None else (self._step + step) / 2
         self._mark, self._planned_at = (now, done), self.spent
         assert self._step is not None
         validation = self._step * self._epoch_steps * self._share if self._validation is None else self._validation

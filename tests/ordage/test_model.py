@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from ordage.config import RunConfig
-from ordage.errors import DataError, MissingError
+from ordage.errors import DataError, MissingError, UsageError
 from ordage.eval import OrdinalScale
 from ordage.model import build_model, load_model, make_loss, parse_loss, plan_model, read_state_dict, save_model
 from ordage.predictor import load
@@ -129,6 +129,39 @@ def test_every_loss_starts_from_the_same_constant_answer(loss):
     head = criterion.make_head(6, prior=prior)
 
     torch.testing.assert_close(criterion.log_probs(head(torch.zeros(6))).exp(), prior, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "usual", "small"),
+    [
+        ("resnet18", 64, 2, 8),  # its stem shrinks the map by four: a convolution and a pool
+        ("mobilenetv3_small_100", 64, 2, 4),
+        ("tf_efficientnet_lite0", 64, 2, 4),
+        ("convnext_atto", 64, 2, 4),
+        ("densenet121", 64, 2, 8),
+        ("repvgg_a0", 64, 2, 4),
+    ],
+)
+def test_a_small_stem_keeps_the_map_large_and_the_weights_fitting(tmp_path, name, size, usual, small):
+    options = {"model": name, "img_size": size, "pretrained": False}
+    torch.manual_seed(0)
+    first, _ = built(**options)
+    torch.manual_seed(0)
+    second, plan = built(**options, stem="small")
+    pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+
+    maps = [model.backbone.forward_features(pixels.float()).shape[-1] for model in (first.eval(), second.eval())]
+
+    assert maps == [usual, small]
+    assert all(torch.equal(first.state_dict()[key], value) for key, value in second.state_dict().items())
+    save_model(tmp_path, second, plan, "softmax", TENS, TENS)
+    assert torch.equal(load_model(tmp_path).model(pixels), second(pixels))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "ordage_tiny"])
+def test_a_stem_that_cannot_be_made_small_is_said(name):
+    with pytest.raises(UsageError, match="--stem small: "):
+        built(model=name, img_size=224 if "vit" in name else 24, pretrained=False, stem="small")
 
 
 def test_a_saved_model_says_the_same_after_loading(tmp_path):
