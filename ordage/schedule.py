@@ -113,7 +113,7 @@ class TimeLimit:
         now = self._training()
         if done > self._mark[1]:
             step = (now - self._mark[0]) / (done - self._mark[1])
-            # Half of the estimate is what was known before: somebody's short burst of work may not bend the whole curve.
+            # Half of it is what was known before: somebody's short burst of work may not bend the whole curve.
             self._step = step if self._step is None else (self._step + step) / 2
         self._mark, self._planned_at = (now, done), self.spent
         assert self._step is not None
