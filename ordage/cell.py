@@ -21,6 +21,7 @@ from .optimizers import check_optimizer, open_options
 from .prediction import predict_part
 from .progress import Reporter
 from .runs import Run, describe_environment
+from .trackers import tracked
 from .training import train
 
 __all__ = ["Prepared", "prepare_run", "run_cell"]
@@ -87,7 +88,8 @@ def prepare_run(
 def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter) -> None:
     """Train, predict and evaluate one run on data that is ready."""
     dataset = prepared.dataset
-    accelerator = make_accelerator(config)  # one a cell: it would keep the models of all cells before it
+    # One a cell: it would keep the models of all cells before it.
+    accelerator = make_accelerator(config, run.path, config.log)
 
     def begin() -> None:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,8 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
         dataset.manifest.rejected.write(run.path / "rejected.csv")
 
     processes.from_first(begin)
-    result = train(config, prepared.plan, dataset, run, accelerator, reporter)
+    with tracked(config, run, accelerator):
+        result = train(config, prepared.plan, dataset, run, accelerator, reporter)
 
     meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.model}
     constants = constants_of(dataset)

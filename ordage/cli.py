@@ -182,7 +182,7 @@ def _with_options(
     It receives the options that the user gave, those of ``--config`` included, and what ``about`` makes of its own.
     """
     hints = typing.get_type_hints(config)
-    order = ("Data", "Input", "Model", "Training", "Machine")
+    order = ("Data", "Input", "Model", "Training", "Machine", _RUN_PANEL)
 
     def parameter(name: str) -> inspect.Parameter:
         field = config.field(name)

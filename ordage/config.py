@@ -19,8 +19,6 @@ from .errors import DataError, UsageError, did_you_mean
 
 __all__ = ["CompareConfig", "DataConfig", "RunConfig", "TrainingConfig", "read_duration", "read_yaml"]
 
-DEFAULT_EPOCHS = 30  # without a time limit
-
 
 def option(default: Any, help: str, *, panel: str, flags: tuple[str, ...] = (), minimum: float | None = None) -> Any:
     """Declare a configuration field that is also a command-line flag.
@@ -141,7 +139,11 @@ class TrainingConfig(DataConfig):
         None, "none; light: flip and shift; full: rotation, scale, brightness too. light on a CPU.", panel="Input"
     )
 
-    model: str = option("auto", "Any timm backbone, seed_cnn, or ordage_tiny, ordage_small.", panel="Model")
+    model: str = option(
+        "auto",
+        "Any timm backbone, seed_cnn, ordage_small or ordage_tiny; the last one, or what --weights are of.",
+        panel="Model",
+    )
     stem: Literal["usual", "small"] = option(
         "usual", "small: halve the image once less often at the start, for images far below 224 pixels.", panel="Model"
     )
@@ -155,7 +157,7 @@ class TrainingConfig(DataConfig):
 
     epochs: int | None = option(
         None,
-        f"Passes over the training part; {DEFAULT_EPOCHS}, or as many as --time-limit allows.",
+        "Passes over the training part; 30, or as many as --time-limit allows.",
         panel="Training",
         minimum=1,
     )
@@ -218,6 +220,8 @@ class TrainingConfig(DataConfig):
         False, "Prefer algorithms that repeat bit for bit, also on a GPU.", panel="Machine", flags=("--deterministic",)
     )
 
+    usual_epochs = 30  # without a time limit; no annotation, or it would be an option
+
     def __post_init__(self) -> None:
         """Read what has a form of its own, so that an error is told before any work.
 
@@ -235,7 +239,7 @@ class TrainingConfig(DataConfig):
     @property
     def most_epochs(self) -> int | None:
         """The number of epochs; ``None`` for as many as the time limit allows."""
-        return self.epochs or (None if self.time_limit is not None else DEFAULT_EPOCHS)
+        return self.epochs or (None if self.time_limit is not None else self.usual_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +250,9 @@ class RunConfig(TrainingConfig):
         "1",
         "Processes that train one model together, each on its GPU or share of the cores; all: every GPU.",
         panel="Machine",
+    )
+    log: tuple[str, ...] = option(
+        (), "Show the run in tensorboard, wandb or mlflow; several with commas between.", panel="Run"
     )
     loss: str = option("dldl-v2", "See `ordage losses`; options after colons, e.g. coral:monotone=true.", panel="Model")
     seed: int = option(0, "Initial weights, batch order and augmentation.", panel="Training", minimum=0)
@@ -267,10 +274,15 @@ class CompareConfig(TrainingConfig):
     baseline: bool = option(
         True, "Also train plain softmax as the reference.", panel="Model", flags=("--baseline/--no-baseline",)
     )
-    epochs: int = option(12, "Passes over the training part.", panel="Training", minimum=1)
+    epochs: int | None = option(
+        None, "Passes over the training part; 12, or as many as --time-limit allows.", panel="Training", minimum=1
+    )
+
+    usual_epochs = 12
 
     def __post_init__(self) -> None:
         """Put the reference last and refuse repeated cells."""
+        super().__post_init__()
         losses = self.losses
         if self.baseline and "softmax" not in losses:
             losses = (*losses, "softmax")

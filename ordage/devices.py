@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,8 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["choose_precision", "count_devices", "make_accelerator"]
 
 
-def make_accelerator(config: TrainingConfig) -> Accelerator:
+def make_accelerator(config: TrainingConfig, folder: Path | None = None, trackers: Sequence[str] = ()) -> Accelerator:
     """Choose device and precision: bf16 or else fp16 on CUDA, float32 elsewhere.
+
+    Args:
+        config: the options.
+        folder: where trackers may write.
+        trackers: their names.
 
     Raises:
         UsageError: no such device or precision.
@@ -37,7 +44,12 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     # accelerate keeps one state for the life of a process; a second run may want another device or precision.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=device.type == "cpu")
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=device.type == "cpu",
+        log_with=list(trackers) or None,
+        project_dir=None if folder is None else str(folder),
+    )
     if device.type == "cuda":
         accelerator.state.device = device  # with its index: a helper thread has a current device of its own
     return accelerator

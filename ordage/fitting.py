@@ -19,6 +19,7 @@ from .data.targets import named_bins
 from .errors import UsageError
 from .progress import Reporter
 from .runs import Run
+from .trackers import check_trackers
 from .workspace import agree, choose_directory, claim_directory, merge_options
 
 __all__ = ["evaluation_of", "fit"]
@@ -83,6 +84,7 @@ class _Work:
     def do(self, verbosity: int) -> Run:
         """Train and judge."""
         reporter = Reporter(verbosity if processes.is_first() else 0)
+        check_trackers(self.asked.log)
         asked, overwrite = self.asked, self.overwrite
         if processes.count() > 1:
             from .devices import make_accelerator

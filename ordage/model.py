@@ -62,11 +62,9 @@ def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> P
         native: height, width and channels of the images where the source holds arrays.
 
     Raises:
-        UsageError: timm knows no such model.
+        UsageError: timm knows no such model, or weights of an unknown one are given.
     """
-    name, reason = config.model, "as asked"
-    if name == "auto":
-        name, reason = "ordage_tiny", "small and quick; name a timm backbone by --model for more"
+    name, reason = (config.model, "as asked") if config.model != "auto" else _choose_model(config.weights)
     cfg = _known_cfg(name)
     if cfg is None:
         known = [*OWN_NETS, *timm.list_models()]
@@ -91,6 +89,18 @@ def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> P
     if own and config.stem == "small":
         raise UsageError(f"--stem small: {name} is made for small images as it is")
     return Plan(name, spec, has_weights, reason, config.stem)
+
+
+def _choose_model(weights: str | None) -> tuple[str, str]:
+    """Return the net that suits where none is asked for, and why."""
+    if weights is None:
+        return "ordage_tiny", "small and quick; name a timm backbone by --model for more"
+    if not Path(weights).is_file():
+        raise DataError(f"--weights {weights}: no such file")
+    name = Path(weights).name.split(".")[0]
+    if not timm.is_model(name):
+        raise UsageError(f"--weights {weights}: say by --model which backbone they are of")
+    return name, "as the weight file is named"
 
 
 def _known_cfg(name: str) -> Any:

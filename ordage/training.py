@@ -35,6 +35,7 @@ from .model import Plan, build_model, make_loss, save_model
 from .optimizers import make_optimizer
 from .prediction import predict_log_probs, predictions_of
 from .schedule import Schedule, TimeLimit
+from .trackers import log
 from .transforms import AUGMENTATIONS, DRAWS
 
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ def train(
             save()
             if limit is not None:
                 limit.validated(time.perf_counter() - begun)
+            log(accelerator, state.rows[-1], state.epoch)
             bar.describe(_line(state.rows[-1]))
             of = "" if schedule.total is None else f"/{math.ceil(schedule.total / steps)}"
             reporter.epoch(f"epoch {state.epoch}{of}: {_line(state.rows[-1])}")

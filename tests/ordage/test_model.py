@@ -158,6 +158,19 @@ def test_a_small_stem_keeps_the_map_large_and_the_weights_fitting(tmp_path, name
     assert torch.equal(load_model(tmp_path).model(pixels), second(pixels))
 
 
+def test_a_weight_file_tells_its_backbone_by_its_name(tmp_path):
+    files = [tmp_path / "resnet18.a1_in1k.safetensors", tmp_path / "best.pt"]
+    for file in files:
+        file.touch()
+    plan = planned(weights=str(files[0]))
+
+    assert (plan.model, plan.pretrained, plan.reason) == ("resnet18", True, "as the weight file is named")
+    with pytest.raises(UsageError, match=r"best\.pt: say by --model which backbone they are of"):
+        planned(weights=str(files[1]))
+    with pytest.raises(DataError, match="no such file"):
+        planned(weights=str(tmp_path / "nowhere.pt"))
+
+
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "ordage_tiny"])
 def test_a_stem_that_cannot_be_made_small_is_said(name):
     with pytest.raises(UsageError, match="--stem small: "):
