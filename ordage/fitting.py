@@ -60,7 +60,10 @@ def fit(
         return work.do(verbosity)
     from .devices import count_devices
 
-    with processes.started(count_devices(asked), work.call):
+    number = count_devices(asked)
+    if number == 1:
+        return work.do(verbosity)
+    with processes.started(number, work.call):
         return work.do(verbosity)
 
 

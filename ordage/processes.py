@@ -108,11 +108,12 @@ def started(number: int, call: Mapping[str, Any]) -> Iterator[None]:
     try:
         for other in others:
             assert other.stdin is not None
-            assert other.stdout is not None
             other.stdin.write(json.dumps(dict(call)))
             other.stdin.close()
+        for position, other in enumerate(others, start=2):
+            assert other.stdout is not None
             if not other.stdout.readline():  # it could not even start, and would be waited for in vain
-                raise OrdageError(f"process {others.index(other) + 1} of {number} did not start; see above")
+                raise OrdageError(f"process {position} of {number} did not start; see above")
         yield
     except OrdageError:
         raise
