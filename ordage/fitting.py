@@ -55,7 +55,7 @@ def fit(
     """
     given = merge_options(config, options)
     asked = RunConfig.parse(given)
-    work = _Work(given, asked, Path(out).absolute(), name, resume, overwrite)
+    work = _Work(given, asked, Path(out), name, resume, overwrite)
     if asked.devices == "1" or processes.count() > 1:
         return work.do(verbosity)
     from .devices import count_devices

@@ -68,6 +68,6 @@ def make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimi
     head = timm.optim.param_groups_weight_decay(model.head, decay)
     assert config.lr is not None  # `open_options` has chosen both
     assert config.opt is not None
-    if config.opt == "muon":
+    if config.opt.lower() == "muon":
         return Muon([*backbone, *({**group, "matrix": False} for group in head)], lr=config.lr)
     return timm.optim.create_optimizer_v2([*backbone, *head], opt=config.opt, lr=config.lr)
