@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TypeVar
 
-import numpy as np
-
 from ordage.eval import ConstantBaselines, evaluate
 
 from . import processes
@@ -135,7 +133,5 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
 def constants_of(dataset: Dataset) -> ConstantBaselines:
     """Return the constant guesses that the training part suggests."""
     train = dataset.index("train")
-    ages = dataset.manifest.ages[train]
-    if np.isfinite(ages).all():
-        return ConstantBaselines.fit(dataset.bins, age=ages)
-    return ConstantBaselines.fit(dataset.bins, target=dataset.classes.mapping_to(dataset.bins)[dataset.target[train]])
+    target = dataset.classes.mapping_to(dataset.bins)[dataset.target[train]]
+    return ConstantBaselines.fit(dataset.bins, target=target, age=dataset.manifest.ages[train])

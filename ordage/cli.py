@@ -20,7 +20,7 @@ import typer
 
 from . import processes
 from .config import CompareConfig, DataConfig, RunConfig, read_yaml
-from .errors import OrdageError, UsageError, did_you_mean
+from .errors import MissingError, OrdageError, UsageError, did_you_mean
 
 __all__ = ["app", "main"]
 
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _fail(error: object, code: int, debug: bool) -> int:
-    if isinstance(error, OrdageError) and not processes.is_first():
-        return code  # the first process says it
+    if isinstance(error, OrdageError) and not isinstance(error, MissingError) and not processes.is_first():
+        return code  # the first process says it; memory is each one's own
     if debug:
         traceback.print_exc()
     print(f"ordage: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -119,6 +119,8 @@ class DataConfig:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else "option"
             message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            if message.startswith("--"):  # an error of our own, which says all
+                raise UsageError(message) from None
             raise UsageError(f"Expected {name} to be {message}, but got {first['input']!r}") from None
         for declared in dataclasses.fields(config):
             minimum, value = declared.metadata["minimum"], getattr(config, declared.name)
@@ -145,7 +147,7 @@ class TrainingConfig(DataConfig):
         panel="Model",
     )
     stem: Literal["usual", "small"] = option(
-        "usual", "small: halve the image once less often at the start, for images far below 224 pixels.", panel="Model"
+        "usual", "small: shrink the image less at the start, for images far below 224 pixels.", panel="Model"
     )
     weights: str | None = option(None, "File with the backbone's weights (safetensors or state dict).", panel="Model")
     pretrained: bool = option(
@@ -188,7 +190,10 @@ class TrainingConfig(DataConfig):
     )
     warmup_epochs: float = option(1.0, "Epochs of linear warm-up before the cosine.", panel="Training", minimum=0)
     freeze: int | None = option(
-        None, "First epochs that train the head alone; 1 with pretrained weights.", panel="Training", minimum=0
+        None,
+        "First epochs that train the head alone; 1 with pretrained weights, 0 under a time limit.",
+        panel="Training",
+        minimum=0,
     )
     ema: float = option(
         0.999, "Decay of the weights' moving average, which is judged and kept; 0: none.", panel="Training", minimum=0
@@ -308,10 +313,10 @@ def read_duration(text: str) -> float:
         (90.0, 600.0, 5400.0)
     """
     number = r"(\d+(?:\.\d+)?)"
-    form = rf"(?:{number}\s*h)?\s*(?:{number}\s*m(?:in)?)?\s*(?:{number}\s*s?)?"
+    form = rf"{number}|(?:{number}\s*h)?\s*(?:{number}\s*m(?:in)?)?\s*(?:{number}\s*s)?"
     found = re.fullmatch(form, text.strip())
     parts = found.groups() if found else ()
-    seconds = sum(factor * float(part or 0) for factor, part in zip((3600, 60, 1), parts, strict=False))
+    seconds = sum(factor * float(part or 0) for factor, part in zip((1, 3600, 60, 1), parts, strict=False))
     if seconds < 1:
         raise UsageError(f"--time-limit {text}: expected a time of a second or more, such as 90s, 10m or 1h30m")
     return float(seconds)

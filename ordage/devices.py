@@ -70,8 +70,9 @@ def _device(name: str | None) -> torch.device:
         raise UsageError(f"--device {name}: each process takes its own; say {device.type}")
     if device.type == "cuda":
         index = int(os.environ.get("LOCAL_RANK", "0")) if processes.count() > 1 else device.index or 0
-        if index >= counts["cuda"]:
-            raise MissingError(f"process {index} has no GPU of its own; this machine has {have}")
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if processes.count() > 1 and here > counts["cuda"]:  # in every one of them, not in the last alone
+            raise MissingError(f"{here} processes, each of which needs a GPU; this machine has {have}")
         return torch.device("cuda", index)
     return device
 
@@ -103,6 +104,8 @@ def count_devices(config: RunConfig) -> int:
     gpus = torch.cuda.device_count() if device.type == "cuda" else None
     if number is None:
         return gpus or 1
+    if number > 1 and device.type == "mps":
+        raise UsageError(f"--devices {number}: mps is one device; say --device cpu")
     if gpus is not None and number > gpus:
         raise MissingError(f"--devices {number}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
     return number

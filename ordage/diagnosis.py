@@ -75,9 +75,10 @@ class Evidence:
 
     @property
     def constant(self) -> float:
-        """The error of the best constant on the validation part, in the unit of the errors."""
+        """The error of the best constant on the validation part, in the unit of the errors; infinite if unknown."""
         name = "median_bin_mae" if self.val.error_unit == "bins" else "median_age_mae"
-        return float(self.val.baselines.get(name, np.inf))
+        error = float(self.val.baselines.get(name, np.nan))
+        return error if np.isfinite(error) else np.inf
 
     @property
     def learned(self) -> bool:

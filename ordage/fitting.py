@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,17 @@ def fit(
     given = merge_options(config, options)
     asked = RunConfig.parse(given)
     work = _Work(given, asked, Path(out), name, resume, overwrite)
-    if asked.devices == "1" or processes.count() > 1:
+    if processes.count() > 1:
+        return work.do(verbosity)
+    begun = work.begun()
+    if (asked if begun is None else begun).devices == "1":
         return work.do(verbosity)
     from .devices import count_devices
 
-    number = count_devices(asked)
+    if begun is not None:  # on the same device, by as many processes
+        asked = replace(asked, device=begun.device, devices=begun.devices)
+        work = replace(work, given={**given, "device": asked.device, "devices": asked.devices}, asked=asked)
+    number = count_devices(work.asked)
     if number == 1:
         return work.do(verbosity)
     with processes.started(number, work.call):
@@ -84,20 +90,28 @@ class _Work:
         rest = {"name": self.name, "resume": self.resume, "overwrite": self.overwrite}
         return {"config": self.given, "out": str(self.out), **rest}
 
+    def choose(self) -> tuple[Path | None, bool]:
+        """Return the directory that is named or found, and whether it holds earlier work to go on from."""
+        return choose_directory(
+            self.out, self.name, self.given, self.asked, resume=self.resume, overwrite=self.overwrite
+        )
+
+    def begun(self) -> RunConfig | None:
+        """Return the options of the earlier work that is gone on with, if any is."""
+        path, goes_on = self.choose()
+        return agree(Run(path).config, self.asked, self.given) if path is not None and goes_on else None
+
     def do(self, verbosity: int) -> Run:
         """Train and judge."""
         reporter = Reporter(verbosity if processes.is_first() else 0)
         check_trackers(self.asked.log)
-        asked, overwrite = self.asked, self.overwrite
+        asked = self.asked
         if processes.count() > 1:
             from .devices import make_accelerator
 
             make_accelerator(asked)  # it joins the processes
 
-        def choose() -> tuple[Path | None, bool]:
-            return choose_directory(self.out, self.name, self.given, asked, resume=self.resume, overwrite=overwrite)
-
-        path, goes_on = processes.from_first(choose)
+        path, goes_on = processes.from_first(self.choose)
         if path is not None and goes_on:
             run = Run(path)
             asked = agree(run.config, asked, self.given)
@@ -109,7 +123,7 @@ class _Work:
 
         prepared, resolved = prepare_run(asked, manifest, [asked.loss], reporter, check_weights=not goes_on)
         what = f"{prepared.plan.model}_{asked.loss}_seed{asked.seed}"
-        run = Run(processes.from_first(lambda: claim_directory(self.out, path, what, overwrite=overwrite)))
+        run = Run(processes.from_first(lambda: claim_directory(self.out, path, what, overwrite=self.overwrite)))
         run_cell(resolved, prepared, run, reporter)
         return run
 

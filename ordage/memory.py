@@ -37,5 +37,6 @@ def in_pieces(work: Callable[[int], T], pieces: int, most: int) -> tuple[T, int]
         # Here, not in the handler: the error's traceback keeps what was being computed.
         clear_device_cache(garbage_collection=True)
         if 2 * pieces > most:
-            raise MissingError("the device's memory does not suffice; take a smaller --img-size or --model")
+            smaller = "--batch-size, " if most < 2 else ""
+            raise MissingError(f"the device's memory does not suffice; take a smaller {smaller}--img-size or --model")
         pieces *= 2

@@ -351,9 +351,9 @@ def load_model(folder: Path) -> LoadedModel:
         spec = ImageSpec.from_dict(about["spec"])
         classes, bins = OrdinalScale.from_dict(about["classes"]), OrdinalScale.from_dict(about["bins"])
         criterion = make_loss(about["loss"], classes)
-        model = build_model(Plan(about["model"], spec, False, "", about["stem"]), criterion, None)
+        model = build_model(Plan(about["model"], spec, False, "", about.get("stem", "usual")), criterion, None)
         model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
-        model.tta = about["tta"]
+        model.tta = about.get("tta", "none")
     except FileNotFoundError as error:
         raise DataError(
             f"{folder}: no {Path(str(error.filename)).name}; expected a folder that `ordage fit` wrote"

@@ -31,7 +31,9 @@ def open_options(config: TrainingConfig, plan: Plan, device: torch.device, sampl
     """Return values for the options that are left open, as model, device and the number of samples suggest them."""
     augment = config.augment or ("full" if device.type == "cuda" else "light")
     own = plan.model in OWN_NETS
-    opt = config.opt or ("muon" if own else "adamw")
+    opt = (config.opt or ("muon" if own else "adamw")).lower()
+    # Under a time limit nobody knows yet whether there will be a second epoch.
+    freeze = int(plan.pretrained and config.most_epochs is not None and config.most_epochs > 1)
     batch_size = LARGEST_BATCH[own]
     while batch_size > SMALLEST_BATCH and samples // batch_size < FEWEST_STEPS:
         batch_size //= 2
@@ -44,7 +46,7 @@ def open_options(config: TrainingConfig, plan: Plan, device: torch.device, sampl
         "batch_size": config.batch_size or batch_size,
         "opt": opt,
         "lr": usual if config.lr is None else config.lr,
-        "freeze": int(plan.pretrained and config.most_epochs != 1) if config.freeze is None else config.freeze,
+        "freeze": freeze if config.freeze is None else config.freeze,
         "epochs": config.most_epochs,
     }
 
@@ -68,6 +70,6 @@ def make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimi
     head = timm.optim.param_groups_weight_decay(model.head, decay)
     assert config.lr is not None  # `open_options` has chosen both
     assert config.opt is not None
-    if config.opt.lower() == "muon":
+    if config.opt == "muon":
         return Muon([*backbone, *({**group, "matrix": False} for group in head)], lr=config.lr)
     return timm.optim.create_optimizer_v2([*backbone, *head], opt=config.opt, lr=config.lr)

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ __all__ = ["agreed", "count", "from_first", "is_first", "rank", "started"]
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds that the other processes have to end after the first
+LOST = 15.0  # seconds after the loss of one in which the first should have noticed by itself
 
 
 def count() -> int:
@@ -97,46 +99,100 @@ def started(number: int, call: Mapping[str, Any]) -> Iterator[None]:
         "MASTER_PORT": str(_free_port()),
     }
     environment = {"OMP_NUM_THREADS": share, **os.environ, **group}
-    command = [sys.executable, "-c", "from ordage.processes import follow; follow()"]
-    others = []
-    for position in range(1, number):
-        own = {**environment, "RANK": str(position), "LOCAL_RANK": str(position)}
-        others.append(subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    others = _Others(number, environment)
     before = dict(os.environ)
     os.environ.update({**environment, "RANK": "0", "LOCAL_RANK": "0"})
     torch.set_num_threads(int(share))
+    succeeded = False
     try:
-        for other in others:
-            assert other.stdin is not None
-            other.stdin.write(json.dumps(dict(call)))
-            other.stdin.close()
-        for position, other in enumerate(others, start=2):
-            assert other.stdout is not None
-            if not other.stdout.readline():  # it could not even start, and would be waited for in vain
-                raise OrdageError(f"process {position} of {number} did not start; see above")
+        others.call(call)
         yield
+        succeeded = True
     except OrdageError:
         raise
     except Exception as error:
         # A lost neighbour shows as whatever the transport says of a closed connection.
-        codes = [code for code in (_code(other, 5.0) for other in others) if code]
-        if codes:
-            raise OrdageError(f"one of {number} processes ended with code {codes[0]}; what it said is above") from error
-        raise
+        raise others.problem() or error from None
     finally:
-        if torch.distributed.is_initialized():
+        others.end(grace=PATIENCE if succeeded else 5.0)
+        # With a process lost, NCCL would wait here for what it has not said.
+        if torch.distributed.is_initialized() and (succeeded or torch.distributed.get_backend() == "gloo"):
             torch.distributed.destroy_process_group()
-        for other in others:
-            if _code(other, PATIENCE) is None:
-                other.kill()
         torch.set_num_threads(threads)
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
 
 
+class _Others:
+    """The other processes of a group, seen from the first."""
+
+    def __init__(self, number: int, environment: Mapping[str, str]) -> None:
+        """Start them."""
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", "from ordage.processes import follow; follow()"],
+                env={**environment, "RANK": str(position), "LOCAL_RANK": str(position)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for position in range(1, number)
+        ]
+        self._over = threading.Event()
+
+    def call(self, call: Mapping[str, Any]) -> None:
+        """Let all of them do it, and look from now on whether they live.
+
+        Raises:
+            OrdageError: one could not even start, and would be waited for in vain.
+        """
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(dict(call)))
+            process.stdin.close()
+        for position, process in enumerate(self._processes, start=2):
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise OrdageError(f"process {position} did not start; see above")
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def problem(self) -> OrdageError | None:
+        """Return what made one of them end before its time, if anything did."""
+        for position, process in enumerate(self._processes, start=2):
+            code = _code(process, 5.0)
+            if code:
+                assert process.stdout is not None
+                kind = next((kind for kind in OrdageError.__subclasses__() if kind.exit_code == code), OrdageError)
+                said = process.stdout.read().strip()
+                return kind(said or f"process {position} ended with code {code}")
+        return None
+
+    def end(self, grace: float) -> None:
+        """Wait so many seconds for each to end by itself, then end it."""
+        self._over.set()
+        for process in self._processes:
+            if _code(process, grace) is None:
+                process.kill()
+                process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+    def _watch(self) -> None:
+        """End this process some time after another one is lost: NCCL would let it wait for minutes, and then abort."""
+        while not self._over.wait(1.0):
+            if any(process.poll() for process in self._processes) and not self._over.wait(LOST):
+                error = self.problem() or OrdageError("one of the processes ended")
+                print(f"ordage: error: {error}", file=sys.stderr, flush=True)
+                for process in self._processes:
+                    process.kill()
+                os._exit(error.exit_code)
+
+
 def follow() -> None:
-    """Do in another process what the first does; it says all there is to say."""
+    """Do in another process what the first does, which says all there is to say; tell it what went wrong."""
+    from torch import distributed
+
     from . import fit
 
     call = json.loads(sys.stdin.read())
@@ -144,7 +200,12 @@ def follow() -> None:
     try:
         fit(call.pop("config"), **call, verbosity=0)
     except OrdageError as error:
+        print(error)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # in what cannot be gone on with; the first one says so
+        sys.exit(130)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def parse_devices(devices: str) -> int | None:

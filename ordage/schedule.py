@@ -13,6 +13,7 @@ __all__ = ["Schedule", "TimeLimit"]
 FIRST_PLAN = 0.02  # share of a time limit after which the steps are planned for the first time
 NEXT_PLAN = 0.05  # share after which they are planned anew
 MIN_STEPS = 8  # steps to time before the first plan
+LATE = 0.5  # share after which fewer steps have to do for it
 UNTIMED = 3  # first steps that are not timed: libraries choose their kernels in them
 VALIDATION_SHARE = 1 / 3  # of a training step's time that a forward pass takes, until a validation has been timed
 
@@ -33,6 +34,7 @@ class Schedule:
             warmup: steps of the warm-up; a fifth of ``total`` at most, since a short run must still reach its cosine.
         """
         self._optimizer, self._longest_warmup = optimizer, warmup
+        self._done: int | None = None
         for group in optimizer.param_groups:  # timm reads the peaks from here whenever the steps are planned anew
             group.setdefault("initial_lr", group["lr"])
         self.plan(total)
@@ -51,9 +53,12 @@ class Schedule:
             t_in_epochs=False,
             initialize=False,
         )
+        if self._done is not None:  # timm sets the rates of a first step
+            self.before_step(self._done)
 
     def before_step(self, done: int) -> None:
         """Set the learning rates for the step after ``done`` steps."""
+        self._done = done
         self._cosine.step_update(done if done >= self._warmup else done + 1)  # no step at a rate of zero
 
     def is_over(self, done: int) -> bool:
@@ -99,12 +104,14 @@ class TimeLimit:
 
     def due(self, done: int, first: int) -> bool:
         """Return whether it is time to plan, after ``done`` steps of which this process began with ``first``."""
+        late = self.spent >= LATE * self._seconds
         if self._mark is None:
-            if done - first < UNTIMED:
+            if done - first < (1 if late else UNTIMED):
                 return False
             self._mark = self._training(), done
         if self._planned_at is None:
-            return done - self._mark[1] >= MIN_STEPS and self.spent >= FIRST_PLAN * self._seconds
+            timed = done - self._mark[1]
+            return (timed >= MIN_STEPS and self.spent >= FIRST_PLAN * self._seconds) or (late and timed > 0)
         return self.spent - self._planned_at >= NEXT_PLAN * self._seconds
 
     def plan(self, done: int) -> int:

@@ -37,7 +37,7 @@ def run_json(run: Run) -> dict[str, Any]:
     return {
         "results": [{"loss": report["loss"], "seed": report["seed"], "test": report["test"]["test"]}],
         "baselines": report["test"]["baselines"],
-        "diagnosis": report["diagnosis"],
+        "diagnosis": report.get("diagnosis", []),
         "run": str(run.path),
     }
 
@@ -57,7 +57,7 @@ def print_run(run: Run) -> None:
             [(report["loss"], test["headline"], None)], test["baselines"], test["error_unit"], _counts(test)
         )
     )
-    _print_diagnosis(console, report["diagnosis"])
+    _print_diagnosis(console, report.get("diagnosis", []))
     console.print(f"Run: {run.path}", soft_wrap=True)
 
 

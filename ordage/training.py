@@ -92,13 +92,15 @@ def train(
     train_rows, val_rows = dataset.index("train"), dataset.index("val")
     batches = Batches(dataset.images, dataset.row[train_rows], dataset.target[train_rows], device)
     val_batches = Batches(dataset.images, dataset.row[val_rows], dataset.target[val_rows], device)
-    batch_size = min(config.batch_size or 64, len(batches))
-    if batch_size < 2:
+    wanted = config.batch_size or 64  # nothing is left open by `open_options`
+    if wanted % processes.count():
+        raise UsageError(f"--batch-size {wanted}: {processes.count()} processes need a multiple of their number")
+    batch_size = min(wanted, len(batches) // processes.count() * processes.count())
+    if batch_size < 2 or min(len(batches), len(val_batches)) < processes.count():
         raise DataError(
-            f"{dataset.manifest.source}: {len(batches)} images to train on; batch statistics need 2 or more"
+            f"{dataset.manifest.source}: {len(batches)} images to train on and {len(val_batches)} to validate; batch "
+            "statistics need 2 or more, and every process at least one"
         )
-    if batch_size % processes.count():
-        raise UsageError(f"--batch-size {batch_size}: {processes.count()} processes need a multiple of their number")
     share = batch_size // processes.count()  # of a batch that this process works on
     mine = slice(processes.rank() * share, (processes.rank() + 1) * share)
     steps = len(batches) // batch_size  # the rest of a permutation waits for the next epoch: all batches are alike
@@ -160,7 +162,7 @@ def train(
         noise.manual_seed(_mix(config.seed, updates, 2))
         draws = torch.rand(batch_size, DRAWS, generator=noise, device=device)[mine]
         value = torch.zeros((), device=device)
-        parts = (batch.index.chunk(pieces), batch.target.chunk(pieces), draws.chunk(pieces))
+        parts = [whole.tensor_split(pieces) for whole in (batch.index, batch.target, draws)]
         for index, target, changes in zip(*parts, strict=True):
             loss = criterion(joined(augment(batch.source, index, changes)), target) * (len(target) / share)
             accelerator.backward(loss * loss_scale)
@@ -197,7 +199,8 @@ def train(
                 updates += 1
                 bar.advance()
                 stop = 0
-                if updates % agree_every == 0:
+                unplanned = limit is not None and schedule.total is None
+                if unplanned or updates % agree_every == 0:
                     planned = 0
                     if limit is not None and processes.is_first() and limit.due(updates, begin):
                         total.item()  # waits for the device, whose work is to be timed, every 5 % of the time
@@ -207,7 +210,9 @@ def train(
                         schedule.plan(planned)
                         bar.expect(planned)
                 if stop or time.perf_counter() - last_save > STATE_EVERY:
-                    state.loss_sum = _finite(float(total), state, config)
+                    # All processes stop together, but each looks at its own clock.
+                    reached = accelerator.reduce(total, "mean") if stop else total
+                    state.loss_sum = _finite(float(reached), state, config)
                     state.seconds += time.perf_counter() - begun
                     begun = last_save = time.perf_counter()
                     save()

@@ -12,6 +12,7 @@ import ordage
 from ordage.runs import Run
 
 TRAIN = ["--model", "seed_cnn", "--img-size", "24", "--in-chans", "1", "--device", "cpu", "--batch-size", "16"]
+TRAIN += ["--opt", "adamw"]  # Muon makes rounding errors of small gradients as large as the rest
 ORDAGE = [sys.executable, "-m", "ordage", "fit"]
 TORCHRUN = [
     sys.executable,
@@ -83,6 +84,7 @@ def test_python_starts_processes_too_and_is_left_as_it_was(faces, tmp_path, alon
         in_chans=1,
         device="cpu",
         batch_size=16,
+        opt="adamw",
         epochs=2,
         devices="2",
         out=tmp_path,
@@ -109,8 +111,10 @@ def test_an_interrupted_group_goes_on_to_the_same_bits(faces, tmp_path):
     assert process.returncode == 130, said
     assert "--resume goes on" in said.splitlines()[-1]
 
-    subprocess.run([*command, "--resume"], check=True, capture_output=True, timeout=300)
+    again = [*ORDAGE, "--out", str(tmp_path), "--name", "run", "--resume"]  # by as many processes as before
+    subprocess.run(again, check=True, capture_output=True, timeout=300)
 
+    assert run.config.devices == "2"
     first, second = whole.load_state()["model"], run.load_state()["model"]
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -120,7 +124,6 @@ def test_an_interrupted_group_goes_on_to_the_same_bits(faces, tmp_path):
     [
         (["--batch-size", "15"], 2, "--batch-size 15: 2 processes need a multiple of their number"),
         (["--loss", "corall"], 2, "did you mean 'coral'?"),
-        (["--device", "cpu:0"], 2, "each process takes its own; say cpu"),
     ],
 )
 def test_what_is_wrong_is_said_once(faces, tmp_path, more, code, line):
@@ -162,4 +165,4 @@ def test_a_lost_process_ends_the_others_with_one_line(faces, tmp_path):
     said = process.communicate(timeout=120)[1]
 
     assert process.returncode == 1
-    assert "one of 2 processes ended with code -9" in said.splitlines()[-1]
+    assert said.splitlines()[-1] == "ordage: error: process 2 ended with code -9"

@@ -125,7 +125,26 @@ def test_a_time_limit_is_written_as_people_write_it(text, seconds):
     assert read_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "soon", "10x", "-5m", "m"])
+@pytest.mark.parametrize("text", ["", "0", "soon", "10x", "-5m", "m", "1h30"])
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(UsageError, match="expected a time of a second or more"):
+    with pytest.raises(UsageError, match=r"^--time-limit .*: expected a time of a second or more"):
         TrainingConfig.parse({"time_limit": text})
+
+
+def test_a_few_slow_steps_end_near_the_limit_too(monkeypatch):
+    machine = Machine(monkeypatch)
+
+    done, _ = machine.train(TimeLimit(30, 100, 0.14), epoch=100, step=lambda done: 6.0, validation=3.0)
+
+    assert done == 4
+    assert machine.now - 100 <= 30 + 6
+
+
+def test_a_plan_does_not_disturb_the_rate_of_the_step_that_is_done():
+    sgd = optimizer()
+    schedule = Schedule(sgd, total=None, warmup=10)
+    rates(schedule, sgd, range(50))
+
+    schedule.plan(49)
+
+    assert sgd.param_groups[0]["lr"] < 0.01 * 0.5
