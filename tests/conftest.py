@@ -16,6 +16,10 @@ from ordage.data import demo
 # Before anything imports the hub's client, which reads it once: no test may depend on a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = "/nonexistent"
+# Before torch reads it, here and in what the tests start: workers of pytest-xdist that each take all cores wait for
+# each other, and a sum over another number of threads has other last bits.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
