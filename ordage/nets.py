@@ -199,7 +199,7 @@ def ordage_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def ordage_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """A stronger net for images of 28 to 96 pixels, 1.4 million parameters."""
+    """A stronger net for images of 28 to 96 pixels, 1.2 million parameters."""
     return build_model_with_cfg(
         FaceNet, "ordage_small", pretrained, widths=(32, 64, 128, 256), depths=(2, 2, 2, 2), **kwargs
     )
