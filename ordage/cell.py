@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from .data.dataset import Dataset, prepare
 from .data.manifest import Manifest
 from .devices import make_accelerator
 from .diagnosis import Evidence, diagnose
+from .lr_finder import find_lr
 from .model import Plan, build_model, make_loss, parse_loss, plan_model
 from .optimizers import check_optimizer, open_options
 from .prediction import predict_part
@@ -74,10 +76,11 @@ def prepare_run(
         in_chans=plan.spec.chans,  # type: ignore[arg-type]  # a specification has no other than 1 and 3
         **open_options(config, plan, device, len(dataset.index("train"))),
     )
+    rate = "a rate to be found" if resolved.lr == "find" else f"{resolved.lr:g}"
     reporter.note(
         f"{plan.model} ({plan.reason}) at {plan.spec.size}x{plan.spec.size}x{plan.spec.chans}, "
         f"{'pretrained' if plan.pretrained else 'from scratch'}, on {device} in {resolved.precision}, "
-        f"{resolved.opt} at {resolved.lr:g} in batches of {resolved.batch_size}, augmentation {resolved.augment}; "
+        f"{resolved.opt} at {rate} in batches of {resolved.batch_size}, augmentation {resolved.augment}; "
         f"{len(dataset.classes)} classes, judged on {len(dataset.bins)} bins"
     )
     return Prepared(plan, dataset), resolved
@@ -88,6 +91,12 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
     dataset = prepared.dataset
     # One a cell: it would keep the models of all cells before it.
     accelerator = make_accelerator(config, run.path, config.log)
+    begun = time.perf_counter()
+    if config.lr == "find":
+        found = run.config.lr if run.begun else find_lr(config, prepared.plan, dataset, accelerator, reporter)
+        config = dataclasses.replace(config, lr=found)
+        reporter.note(f"learning rate {found:g}")
+    searched = time.perf_counter() - begun
 
     def begin() -> None:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -97,7 +106,7 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
 
     processes.from_first(begin)
     with tracked(config, run, accelerator):
-        result = train(config, prepared.plan, dataset, run, accelerator, reporter)
+        result = train(config, prepared.plan, dataset, run, accelerator, reporter, spent=searched)
 
     meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.model}
     constants = constants_of(dataset)

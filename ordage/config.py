@@ -121,6 +121,8 @@ class DataConfig:
             message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             if message.startswith("--"):  # an error of our own, which says all
                 raise UsageError(message) from None
+            if name == "lr":  # of the two errors, one for each type, neither says the other
+                message = "a number or 'find'"
             raise UsageError(f"Expected {name} to be {message}, but got {first['input']!r}") from None
         for declared in dataclasses.fields(config):
             minimum, value = declared.metadata["minimum"], getattr(config, declared.name)
@@ -175,9 +177,9 @@ class TrainingConfig(DataConfig):
         flags=("--batch-size", "-b"),
         minimum=1,
     )
-    lr: float | None = option(
+    lr: float | Literal["find"] | None = option(
         None,
-        "Peak learning rate; 8e-3 with muon, else 2e-3 from scratch, 3e-4 with pretrained weights.",
+        "Peak learning rate; 8e-3 with muon, else 2e-3 from scratch, 3e-4 pretrained. find: by a range test.",
         panel="Training",
         minimum=0,
     )
@@ -210,9 +212,9 @@ class TrainingConfig(DataConfig):
         "shuffle: every sample once in an epoch; balanced: every bin equally often, so rare ones repeat.",
         panel="Training",
     )
-    tta: Literal["none", "flip"] | None = option(
+    tta: Literal["none", "flip", "shift"] | None = option(
         None,
-        "flip: predict from an image and its mirror image, where training mirrors them too.",
+        "Views that a prediction is the mean of; flip: the image and its mirror image; shift: four, moved by a pixel.",
         panel="Training",
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,11 @@ from .errors import MissingError, UsageError
 if TYPE_CHECKING:
     from .config import RunConfig, TrainingConfig
 
-__all__ = ["choose_precision", "count_devices", "make_accelerator"]
+__all__ = ["choose_precision", "count_devices", "keep_freed_memory", "make_accelerator"]
+
+# of mallopt, by glibc's malloc.h, and their values in bytes
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+KEPT = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
 
 
 def make_accelerator(config: TrainingConfig, folder: Path | None = None, trackers: Sequence[str] = ()) -> Accelerator:
@@ -50,9 +56,23 @@ def make_accelerator(config: TrainingConfig, folder: Path | None = None, tracker
         log_with=list(trackers) or None,
         project_dir=None if folder is None else str(folder),
     )
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type == "cuda":
         accelerator.state.device = device  # with its index: a helper thread has a current device of its own
     return accelerator
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of freed tensors for the next ones; for glibc, whose default it is not.
+
+    By default it gives large blocks back at once, and the kernel clears the pages of each new one: an eighth of the
+    time of a small net's step on a CPU. CUDA's tensors are kept by torch in any case.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter, value in KEPT.items():
+            libc.mallopt(parameter, value)
 
 
 def _device(name: str | None) -> torch.device:

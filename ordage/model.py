@@ -16,6 +16,7 @@ import torch
 import yaml
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name the whole field uses
 
 from ordage import losses
 from ordage.eval import OrdinalScale
@@ -28,10 +29,26 @@ from .transforms import LARGEST_DEFAULT, ImageSpec, default_size
 if TYPE_CHECKING:
     from .config import TrainingConfig
 
-__all__ = ["OWN_NETS", "OrdinalModel", "Plan", "build_model", "load_model", "parse_loss", "plan_model", "save_model"]
+__all__ = [
+    "OWN_NETS",
+    "VIEWS",
+    "OrdinalModel",
+    "Plan",
+    "build_model",
+    "load_model",
+    "parse_loss",
+    "plan_model",
+    "save_model",
+]
 
 OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small")
 FORMAT = 1
+# What test-time augmentation looks at: (mirrored, pixels from the top, pixels from the left) of each view.
+VIEWS = {
+    "none": ((False, 0, 0),),
+    "flip": ((False, 0, 0), (True, 0, 0)),
+    "shift": ((False, 0, 1), (True, 0, 1), (False, 1, 0), (True, 1, 0)),  # an image and its mirror image share them
+}
 GIVEN = ("class_values", "class_weights", "ignore_index", "reduction")  # options of every loss that training sets
 
 
@@ -120,7 +137,7 @@ class OrdinalModel(nn.Module):
         backbone: maps ``(N, C, H, W)`` to ``(N, F)``.
         head: maps ``(N, F)`` to ``(N, out_features)``, see `OrdinalLoss.make_head`.
         spec: gives the normalisation, which is part of the model: what it takes are pixels.
-        tta: test-time augmentation, ``flip`` for the mean logits of an image and its mirror image outside of training.
+        tta: test-time augmentation: outside of training the logits are the mean over these `VIEWS` of an image.
     """
 
     mean: Tensor
@@ -139,10 +156,21 @@ class OrdinalModel(nn.Module):
         """Return logits ``(N, out_features)`` of ``(N, C, H, W)`` pixels, 0 to 255, uint8 or float."""
         pixels = images.to(self.mean.dtype, memory_format=torch.channels_last)
         pixels = (pixels - self.mean) * self.factor
-        logits: Tensor = self.head(self.backbone(pixels))
-        if self.tta == "flip" and not self.training:
-            logits = (logits + self.head(self.backbone(pixels.flip(-1)))) / 2
-        return logits
+        views = VIEWS["none" if self.training else self.tta]
+        logits: Tensor = sum(self.head(self.backbone(_view(pixels, *view))) for view in views)
+        return logits / len(views)
+
+
+def _view(pixels: Tensor, mirrored: bool, down: int, right: int) -> Tensor:
+    """Return images mirrored and moved by whole pixels; uncovered ones repeat the border, as in training."""
+    height, width = pixels.shape[2:]
+    reach = max(abs(down), abs(right))
+    if mirrored:
+        pixels = pixels.flip(-1)
+    if reach:
+        top, left = reach - down, reach - right
+        pixels = F.pad(pixels, (reach,) * 4, mode="replicate")[..., top : top + height, left : left + width]
+    return pixels
 
 
 def parse_loss(spec: str) -> tuple[str, dict[str, Any]]:

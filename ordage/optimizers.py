@@ -42,7 +42,8 @@ def open_options(config: TrainingConfig, plan: Plan, device: torch.device, sampl
     return {
         "precision": choose_precision(config, device),
         "augment": augment,
-        "tta": config.tta or ("none" if augment == "none" else "flip"),
+        # What training does not show a net, it need not answer alike.
+        "tta": config.tta or ("none" if augment == "none" else "shift" if own else "flip"),
         "batch_size": config.batch_size or batch_size,
         "opt": opt,
         "lr": usual if config.lr is None else config.lr,
@@ -68,7 +69,7 @@ def make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimi
     else:
         backbone = timm.optim.param_groups_weight_decay(model.backbone, decay)
     head = timm.optim.param_groups_weight_decay(model.head, decay)
-    assert config.lr is not None  # `open_options` has chosen both
+    assert isinstance(config.lr, float)  # `open_options` and `find_lr` have chosen
     assert config.opt is not None
     if config.opt == "muon":
         return Muon([*backbone, *({**group, "matrix": False} for group in head)], lr=config.lr)

@@ -63,6 +63,11 @@ class Run:
         return RunConfig.parse(read_yaml(self.path / CONFIG))
 
     @property
+    def begun(self) -> bool:
+        """Whether its options are saved."""
+        return (self.path / CONFIG).exists()
+
+    @property
     def finished(self) -> bool:
         """Whether training and evaluation are done."""
         return (self.path / REPORT).exists()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the whole field uses
 
 from .images import ImageInfo, decode, to_pixels
@@ -19,19 +18,8 @@ from .images import ImageInfo, decode, to_pixels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "AUGMENTATIONS",
-    "DRAWS",
-    "LARGEST_DEFAULT",
-    "ImageSpec",
-    "default_size",
-    "flip_and_shift",
-    "resize",
-    "rotate_and_scale",
-]
+__all__ = ["LARGEST_DEFAULT", "ImageSpec", "default_size", "resize"]
 
-
-DRAWS = 7  # random numbers that an augmentation may use for an image
 DEFAULT_SIZE = 64  # pixels, for image files and a net without a size of its own
 TOGETHER = 8  # decoded images of one shape that are resized in one call
 LARGE = 2**19  # bytes of an image above which the calls do not count
@@ -171,82 +159,3 @@ def resize(images: NDArray[np.uint8], height: int, width: int, interpolation: st
     squeezed = images[..., 0] if images.shape[-1] == 1 else images
     resized_rows = [np.asarray(Image.fromarray(image).resize((width, height), method)) for image in squeezed]
     return np.stack(resized_rows).reshape(len(images), height, width, images.shape[-1])
-
-
-def flip_and_shift(images: Tensor, index: Tensor, draws: Tensor, *, shift: float = 0.08) -> Tensor:
-    """Take a batch out of a set, each image flipped with probability 1/2 and moved by a whole number of pixels.
-
-    One gather does all three, so that on a CPU augmentation costs no more than taking the batch. Uncovered pixels
-    repeat the border.
-
-    Args:
-        images: ``(N, H, W, C)`` uint8, the whole set.
-        index: ``(B,)`` which images.
-        draws: ``(B, DRAWS)`` uniform in [0, 1), each image's own.
-        shift: largest move, as a share of the side.
-
-    Returns:
-        ``(B, C, H, W)`` uint8 in channels-last memory.
-    """
-    height, width, device = images.shape[1], images.shape[2], images.device
-    reach = round(shift * width)
-    moves = (draws[:, :2, None] * (2 * reach + 1)).long().transpose(0, 1) - reach
-    flip = draws[:, 2, None] < 0.5
-    rows = (torch.arange(height, device=device) + moves[0]).clamp_(0, height - 1)
-    columns = torch.arange(width, device=device)
-    columns = (torch.where(flip, width - 1 - columns, columns) + moves[1]).clamp_(0, width - 1)
-    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def rotate_and_scale(
-    images: Tensor,
-    index: Tensor,
-    draws: Tensor,
-    *,
-    degrees: float = 12.0,
-    scale: float = 0.1,
-    shift: float = 0.08,
-    brightness: float = 0.2,
-    contrast: float = 0.2,
-) -> Tensor:
-    """Take a batch out of a set with independent draws per image: flip, rotation, scale, shift, brightness, contrast.
-
-    Args:
-        images: ``(N, H, W, C)`` uint8, the whole set.
-        index: ``(B,)`` which images.
-        draws: ``(B, DRAWS)`` uniform in [0, 1), each image's own.
-        degrees: largest rotation.
-        scale: largest change of the scale, as a share of it.
-        shift: largest move, as a share of the side.
-        brightness: largest change, as a share of the range.
-        contrast: largest change, as a share of it.
-
-    Returns:
-        ``(B, C, H, W)`` float32 in 0 to 255.
-    """
-    batch = images[index].permute(0, 3, 1, 2).float()
-    draw = draws.T * 2 - 1
-    angle = draw[0] * (degrees * torch.pi / 180)
-    zoom = 1 + draw[1] * scale
-    mirror = torch.where(draw[2] < 0, -1.0, 1.0)
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    first = torch.stack((cos * mirror, -sin, draw[3] * 2 * shift), -1)
-    second = torch.stack((sin * mirror, cos, draw[4] * 2 * shift), -1)
-    grid = F.affine_grid(torch.stack((first, second), 1), list(batch.shape), align_corners=False)
-    batch = F.grid_sample(batch, grid, padding_mode="border", align_corners=False)
-    centre = batch.mean((1, 2, 3), keepdim=True)
-    gain = (1 + draw[5] * contrast)[:, None, None, None]
-    offset = (255 * brightness * draw[6])[:, None, None, None]
-    return ((batch - centre) * gain + centre + offset).clamp_(0, 255)
-
-
-def _take(images: Tensor, index: Tensor, draws: Tensor) -> Tensor:
-    return images[index].permute(0, 3, 1, 2)
-
-
-# What is random about them comes from outside, so that an image is changed alike in whichever piece of a batch it is.
-AUGMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "none": _take,
-    "light": flip_and_shift,
-    "full": rotate_and_scale,
-}

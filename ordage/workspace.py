@@ -19,6 +19,7 @@ from .runs import CONFIG, REPORT
 __all__ = ["agree", "choose_directory", "claim_directory", "file_name", "merge_options"]
 
 C = TypeVar("C", bound=TrainingConfig)
+OPEN = (None, "auto", "find")  # values that leave it to ordage; what it chose is saved
 
 
 def merge_options(config: DataConfig | Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def agree(saved: C, asked: C, given: Mapping[str, Any]) -> C:
     """Return the saved options, once those given now do not contradict them."""
     for option in given:
         was, wanted = getattr(saved, option), getattr(asked, option)
-        if was != wanted and wanted not in (None, "auto"):
+        if was != wanted and wanted not in OPEN:
             flag = "--" + option.replace("_", "-")
             raise UsageError(f"{flag} {wanted}: what is to be resumed has {was}; leave it out, or start another")
     return saved
@@ -137,7 +138,7 @@ def _find_resumable(out: Path, given: Mapping[str, Any], like: TrainingConfig) -
             saved = read_yaml(config)
         except OrdageError:  # somebody else's file
             continue
-        agrees = all(saved.get(name) == value for name, value in given.items() if value not in (None, "auto"))
+        agrees = all(saved.get(name) == value for name, value in given.items() if value not in OPEN)
         if saved.keys() == like.to_dict().keys() and agrees:
             found.append(config.parent)
     return max(found, key=lambda path: (not (path / REPORT).exists(), os.path.getmtime(path / CONFIG)), default=None)

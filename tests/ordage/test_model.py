@@ -5,12 +5,23 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from ordage.config import RunConfig
 from ordage.errors import DataError, MissingError, UsageError
 from ordage.eval import OrdinalScale
-from ordage.model import build_model, load_model, make_loss, parse_loss, plan_model, read_state_dict, save_model
+from ordage.model import (
+    OrdinalModel,
+    build_model,
+    load_model,
+    make_loss,
+    parse_loss,
+    plan_model,
+    read_state_dict,
+    save_model,
+)
 from ordage.predictor import load
+from ordage.transforms import ImageSpec
 
 TENS = OrdinalScale.tens(95)
 
@@ -205,3 +216,23 @@ def test_a_broken_model_folder_is_one_clear_error(tmp_path, spoil):
 def test_a_folder_without_a_model_is_said(tmp_path):
     with pytest.raises(DataError, match=r"no model\.json; expected a folder that `ordage fit` wrote"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "shift"])
+def test_a_prediction_is_the_mean_over_its_views(tta):
+    torch.manual_seed(0)
+    spec = ImageSpec(8, 1)
+    model = OrdinalModel(nn.Flatten(), nn.Linear(64, 5), spec, tta).eval()
+    pixels = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
+    edge = nn.functional.pad(pixels.float(), (1, 1, 1, 1), mode="replicate")
+    mirrored = edge.flip(-1)
+    views = {
+        "none": [pixels],
+        "flip": [pixels, pixels.flip(-1)],
+        "shift": [view for side in (edge, mirrored) for view in (side[..., 1:9, 0:8], side[..., 0:8, 1:9])],
+    }[tta]
+    plain = OrdinalModel(model.backbone, model.head, spec).eval()
+
+    torch.testing.assert_close(model(pixels), sum(plain(view) for view in views) / len(views))
+    model.train()  # in training there is one view
+    torch.testing.assert_close(model(pixels), plain(pixels))

@@ -35,7 +35,7 @@ def test_an_image_and_its_mirror_image_have_one_answer_where_training_mirrored_t
 
     np.testing.assert_allclose(said(run, pixels), said(run, pixels[:, :, ::-1]), atol=1e-5)
     assert np.abs(said(one_sided, pixels) - said(one_sided, pixels[:, :, ::-1])).max() > 1e-4
-    assert (run.config.tta, one_sided.config.tta) == ("flip", "none")
+    assert (run.config.tta, one_sided.config.tta) == ("shift", "none")
 
 
 def test_paths_images_and_arrays_are_prepared_alike(run, faces):

@@ -1,0 +1,197 @@
+"""A model and what changes it: the data, the loss, the augmentation, the optimiser. `training` makes steps with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import timm.utils
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from . import processes
+from .augmentation import AUGMENTATIONS, DRAWS
+from .balance import class_shares, class_weights, draw_epoch
+from .data.batches import Batch, Batches
+from .errors import DataError, UsageError
+from .memory import in_pieces
+from .model import OrdinalModel, Plan, build_model, make_loss
+from .optimizers import make_optimizer
+
+if TYPE_CHECKING:
+    from ordage.losses import OrdinalLoss
+
+    from .config import RunConfig
+    from .data.dataset import Dataset
+
+__all__ = ["Learner"]
+
+
+class Learner:
+    """What a step of training needs, and the step.
+
+    Everything random is a function of the seed and the position: the order of an epoch of ``(seed, epoch)``,
+    augmentation and dropout of ``(seed, step)``. No generator's state needs saving.
+
+    Attributes:
+        criterion: the loss.
+        model: backbone and head, in channels-last memory on the device.
+        optimizer: over its parameters.
+        batches: the training part.
+        val_batches: the validation part.
+        batch_size: samples of a step, of all processes together.
+        steps: of an epoch; the rest of a permutation waits for the next epoch, so all batches are alike.
+    """
+
+    def __init__(
+        self, config: RunConfig, plan: Plan, dataset: Dataset, accelerator: Accelerator, weights: str | None
+    ) -> None:
+        """Build the model with ``weights`` from a file, or as ``plan`` says.
+
+        Raises:
+            UsageError: a batch that the processes cannot share.
+            DataError: too few images.
+        """
+        self._config, self._accelerator = config, accelerator
+        device = accelerator.device
+        train, val = dataset.index("train"), dataset.index("val")
+        self.batches = Batches(dataset.images, dataset.row[train], dataset.target[train], device)
+        self.val_batches = Batches(dataset.images, dataset.row[val], dataset.target[val], device)
+        wanted = config.batch_size or 64  # nothing is left open by `open_options`
+        group = processes.count()
+        if wanted % group:
+            raise UsageError(f"--batch-size {wanted}: {group} processes need a multiple of their number")
+        self.batch_size = min(wanted, len(self.batches) // group * group)
+        if self.batch_size < 2 or min(len(self.batches), len(self.val_batches)) < group:
+            raise DataError(
+                f"{dataset.manifest.source}: {len(train)} images to train on and {len(val)} to validate; batch "
+                "statistics need 2 or more, and every process at least one"
+            )
+        self._share = self.batch_size // group  # of a batch that this process works on
+        self._mine = slice(processes.rank() * self._share, (processes.rank() + 1) * self._share)
+        self.steps = len(self.batches) // self.batch_size
+
+        torch.manual_seed(config.seed)
+        weighting = None if config.class_weights is None else class_weights(config.class_weights, dataset)
+        drawing = class_weights("balanced", dataset) if config.sampling == "balanced" else None
+        self.criterion = make_loss(config.loss, dataset.classes, weighting).to(device)
+        model = build_model(plan, self.criterion, weights, prior=class_shares(dataset, weighting, drawing))
+        self.model = model.to(memory_format=torch.channels_last).to(device)
+        # A copy, made before the model's way of going forward is changed for this device.
+        self._average = timm.utils.ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
+        self.optimizer = accelerator.prepare_optimizer(make_optimizer(self.model, config))
+        if config.compile:
+            self.model.compile()
+        self._autocast = accelerator.prepare_model(self.model, evaluation_mode=True)  # `join` joins the processes
+        self._joined = self._autocast
+
+        self._augment = AUGMENTATIONS[config.augment or "none"]
+        # Losses differ in scale a hundredfold (K = 101 at zero logits: softmax 4.6, CORAL 69, CORN 0.69). Gradients
+        # are brought to the scale of softmax, so that one learning rate means the same to each under any optimiser.
+        self._loss_scale = _loss_scale(self.criterion)
+        self._sampler, self._noise = torch.Generator(), torch.Generator(device)
+        self._chances = None if drawing is None else drawing[self.batches.target.cpu()]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Switch to training; the backbone stays as it is in the first epochs where it is frozen."""
+        frozen = epoch < (self._config.freeze or 0)
+        self.model.backbone.requires_grad_(not frozen)
+        self.model.train()
+        if frozen:
+            self.model.backbone.eval()
+
+    def join(self) -> None:
+        """Let the processes of a group exchange the gradients of what is to be trained from now on."""
+        if processes.count() > 1:
+            self._joined = nn.parallel.DistributedDataParallel(self._autocast)
+
+    def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield this process's share of the batches of an epoch, from step ``first`` on."""
+        self._sampler.manual_seed(_mix(self._config.seed, epoch))
+        order = draw_epoch(len(self.batches), self.steps * self.batch_size, self._chances, self._sampler)
+        order = order.view(self.steps, self.batch_size)[first:, self._mine].reshape(-1)
+        return self.batches.take(order, self._share)
+
+    def step(self, batch: Batch, updates: int, pieces: int) -> tuple[Tensor, int]:
+        """Change the model by a batch; the device is not waited for.
+
+        Args:
+            batch: this process's share of it.
+            updates: steps before this one.
+            pieces: in which the share is worked on; twice as many whenever memory runs out.
+
+        Returns:
+            The loss on the device, and the number of pieces.
+        """
+        # One process alone can go over a batch again; the others of a group would wait for it forever.
+        most = self._share // 2 if processes.count() == 1 else 1
+        loss, pieces = in_pieces(partial(self._gradients, batch, updates), pieces, most)
+        self.optimizer.step()
+        if self._average is not None:
+            self._average.update(self.model, step=updates)
+        return loss, pieces
+
+    def judged(self) -> OrdinalModel:
+        """Return what is validated and kept: the moving average where there is one, the same in all processes."""
+        model: OrdinalModel = self.model if self._average is None else self._average.module
+        if processes.count() > 1:
+            for buffer in model.buffers():  # batch statistics are each process's own
+                torch.distributed.broadcast(buffer, src=0)
+        return model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the tensors that resuming needs."""
+        scaler = self._accelerator.scaler
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self._average is None else self._average.module.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take what `state_dict` returned."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self._average is not None:
+            self._average.module.load_state_dict(saved["average"])
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(saved["scaler"])
+
+    def _gradients(self, batch: Batch, updates: int, pieces: int) -> Tensor:
+        """Go forward and backward over a batch, in as many pieces; return the loss."""
+        device, seed = self._accelerator.device, self._config.seed
+        self.optimizer.zero_grad()
+        torch.manual_seed(_mix(seed, updates, 1, processes.rank()))
+        self._noise.manual_seed(_mix(seed, updates, 2))
+        draws = torch.rand(self.batch_size, DRAWS, generator=self._noise, device=device)[self._mine]
+        value = torch.zeros((), device=device)
+        parts = [whole.tensor_split(pieces) for whole in (batch.index, batch.target, draws)]
+        for index, target, changes in zip(*parts, strict=True):
+            logits = self._joined(self._augment(batch.source, index, changes))
+            loss = self.criterion(logits, target) * (len(target) / self._share)
+            self._accelerator.backward(loss * self._loss_scale)
+            value += loss.detach()
+        return value
+
+
+def _loss_scale(criterion: OrdinalLoss) -> float:
+    """Return log K over the loss of a head that says nothing, averaged over the classes."""
+    device = next((buffer.device for buffer in criterion.buffers()), torch.device("cpu"))
+    logits = torch.zeros(criterion.num_classes, criterion.out_features, device=device)
+    value = float(criterion(logits, torch.arange(criterion.num_classes, device=device)))
+    return math.log(criterion.num_classes) / value if value > 0 else 1.0
+
+
+def _mix(*numbers: int) -> int:
+    """Return one seed for several small numbers, mixed by SplitMix64 so that neighbours give unrelated generators."""
+    value = 0
+    for number in numbers:
+        value = (value ^ number) + 0x9E3779B97F4A7C15
+        value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        value = (value ^ (value >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        value ^= value >> 31
+    return value >> 1
