@@ -87,7 +87,7 @@ class Evidence:
 
 
 def _no_better_than_a_constant(seen: Evidence) -> Diagnosis | None:
-    if seen.learned:
+    if seen.learned or seen.val.rest["collapsed"]:
         return None
     return Diagnosis(
         "nothing learned",
@@ -100,10 +100,11 @@ def _collapsed(seen: Evidence) -> Diagnosis | None:
     if not seen.val.rest["collapsed"]:
         return None
     share = float(seen.val.rest["largest_predicted_share"])
+    last = "or --sampling balanced" if seen.learned else "and ordage inspect: are the ages right?"
     return Diagnosis(
         "collapsed",
         f"{share:.0%} of its answers are the same bin",
-        f"a lower --lr (it was {seen.config.lr:g}), longer training, or --sampling balanced",
+        f"longer training, another --lr (it was {seen.config.lr:g}), {last}",
     )
 
 

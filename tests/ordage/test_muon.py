@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ordage.muon import Muon, orthogonalize
+from ordage.muon import Muon, _iterate, _iterate_on_gram, orthogonalize
 
 
 def net(seed=0):
@@ -120,3 +120,13 @@ def test_a_rate_of_zero_moves_nothing():
 
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-3)])
+def test_iterating_on_the_gram_matrix_is_iterating_on_the_matrix(dtype, tolerance):
+    torch.manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(2, 24, 90, dtype=torch.float64), full_matrices=False)
+    matrices = (left * torch.logspace(0, -3, 24, dtype=torch.float64)) @ right  # condition 1000, as gradients have it
+    matrices = (matrices / matrices.norm(dim=(-2, -1), keepdim=True)).to(dtype)
+
+    torch.testing.assert_close(_iterate_on_gram(matrices), _iterate(matrices), rtol=0, atol=tolerance)
