@@ -17,6 +17,7 @@ from .devices import make_accelerator
 from .diagnosis import Evidence, diagnose
 from .lr_finder import find_lr
 from .model import Plan, build_model, make_loss, parse_loss, plan_model
+from .net_choice import choose_net
 from .optimizers import check_optimizer, open_options
 from .prediction import predict_part
 from .progress import Reporter
@@ -61,6 +62,11 @@ def prepare_run(
     native = None if manifest.images is None else manifest.images.shape[1:]
     plan = plan_model(config, native)
     dataset = prepare(manifest, plan.spec, config, reporter)
+    samples = len(dataset.index("train"))
+    options = open_options(config, plan, device, samples)
+    if config.model == "auto" and config.weights is None:
+        batch_size = options["batch_size"]
+        plan = processes.from_first(lambda: choose_net(plan, device, config.seconds, samples, batch_size))
     for loss in losses:
         criterion = make_loss(loss, dataset.classes)
     build_model(
@@ -74,7 +80,7 @@ def prepare_run(
         model=plan.model,
         img_size=plan.spec.size,
         in_chans=plan.spec.chans,  # type: ignore[arg-type]  # a specification has no other than 1 and 3
-        **open_options(config, plan, device, len(dataset.index("train"))),
+        **options,
     )
     rate = "a rate to be found" if resolved.lr == "find" else f"{resolved.lr:g}"
     reporter.note(

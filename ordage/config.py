@@ -145,7 +145,8 @@ class TrainingConfig(DataConfig):
 
     model: str = option(
         "auto",
-        "Any timm backbone, seed_cnn, ordage_small or ordage_tiny; the last one, or what --weights are of.",
+        "Any timm backbone, seed_cnn, ordage_tiny, _small or _base; auto: what --weights are of, or the one of "
+        "these three that suits time and device.",
         panel="Model",
     )
     stem: Literal["usual", "small"] = option(
@@ -261,7 +262,9 @@ class RunConfig(TrainingConfig):
     log: tuple[str, ...] = option(
         (), "Show the run in tensorboard, wandb or mlflow; several with commas between.", panel="Run"
     )
-    loss: str = option("dldl-v2", "See `ordage losses`; options after colons, e.g. coral:monotone=true.", panel="Model")
+    loss: str = option(
+        "dldl-v2:mean_weight=0.1", "See `ordage losses`; options after colons, e.g. coral:monotone=true.", panel="Model"
+    )
     seed: int = option(0, "Initial weights, batch order and augmentation.", panel="Training", minimum=0)
 
 

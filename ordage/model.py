@@ -41,7 +41,7 @@ __all__ = [
     "save_model",
 ]
 
-OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small")
+OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small", "ordage_base")
 FORMAT = 1
 # What test-time augmentation looks at: (mirrored, pixels from the top, pixels from the left) of each view.
 VIEWS = {
@@ -111,7 +111,7 @@ def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> P
 def _choose_model(weights: str | None) -> tuple[str, str]:
     """Return the net that suits where none is asked for, and why."""
     if weights is None:
-        return "ordage_tiny", "small and quick; name a timm backbone by --model for more"
+        return "ordage_tiny", "one of the built-in nets"  # `choose_net` looks closer once the images are counted
     if not Path(weights).is_file():
         raise DataError(f"--weights {weights}: no such file")
     name = Path(weights).name.split(".")[0]

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-__all__ = ["FaceNet", "SeedCNN", "ordage_small", "ordage_tiny", "seed_cnn", "shrink_stem"]
+__all__ = ["FaceNet", "SeedCNN", "ordage_base", "ordage_small", "ordage_tiny", "seed_cnn", "shrink_stem"]
 
 
 class _Backbone(nn.Module, ABC):
@@ -52,12 +53,13 @@ class SeedCNN(_Backbone):
     At 28x28x1 with 10 classes it has 203,434 parameters, of which the dense layer holds 90.6 %.
     """
 
-    def __init__(self, num_classes: int = 0, in_chans: int = 3, img_size: int = 28, **_: Any) -> None:
-        """Build for square images of ``img_size`` pixels; the dense layer depends on it."""
+    def __init__(self, num_classes: int = 0, in_chans: int = 3, img_size: int | tuple[int, int] = 28, **_: Any) -> None:
+        """Build for images of ``img_size`` pixels, a side or height and width; the dense layer depends on it."""
         super().__init__()
+        height, width = to_2tuple(img_size)
         self.stem = nn.Sequential(nn.Conv2d(in_chans, 64, 3), nn.ReLU(inplace=True))
         self.conv = nn.Sequential(nn.Conv2d(64, 32, 3), nn.ReLU(inplace=True))
-        self.num_features = self.head_hidden_size = 32 * (img_size - 4) ** 2
+        self.num_features = self.head_hidden_size = 32 * (height - 4) * (width - 4)
         self.reset_classifier(num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -87,8 +89,9 @@ class FaceNet(_Backbone):
         depths: convolutions of each stage; the first of the first one is the stem.
         num_classes: outputs of the classifier, 0 for the features alone.
         in_chans: input channels.
-        img_size: side of the images in pixels. Above 40 the stem halves the map, above 80 twice, so that four stages
-            end near 4x4 and the cost stays near that of a small image. Any other size will do at use.
+        img_size: side of the images in pixels, or height and width. Above 40 the stem halves the map, above 80 twice,
+            so that four stages end near 4x4 and the cost stays near that of a small image. Any other size will do at
+            use.
         drop_rate: dropout before the classifier.
     """
 
@@ -98,19 +101,20 @@ class FaceNet(_Backbone):
         depths: tuple[int, ...],
         num_classes: int = 0,
         in_chans: int = 3,
-        img_size: int = 32,
+        img_size: int | tuple[int, int] = 32,
         drop_rate: float = 0.0,
         **_: Any,
     ) -> None:
-        """Build for square images of ``img_size`` pixels."""
+        """Build for images of ``img_size`` pixels."""
         super().__init__()
+        side = max(to_2tuple(img_size))
         width = widths[0]
-        self.stem = _conv(in_chans, width, 2 if img_size > 40 else 1)
+        self.stem = _conv(in_chans, width, 2 if side > 40 else 1)
         stages = []
         for place, (stage_width, depth) in enumerate(zip(widths, depths, strict=True)):
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if place else []
             for _layer in range(depth if place else depth - 1):
-                halve = img_size > 80 and not place and not layers
+                halve = side > 80 and not place and not layers
                 layers.append(_conv(width, stage_width, 2 if halve else 1))
                 width = stage_width
             stages.append(nn.Sequential(*layers))
@@ -180,7 +184,9 @@ def _cfg(size: int) -> dict[str, Any]:
 
 
 # The name under which timm's registry looks for them.
-default_cfgs = generate_default_cfgs({"seed_cnn": _cfg(28), "ordage_tiny": _cfg(32), "ordage_small": _cfg(64)})
+default_cfgs = generate_default_cfgs(
+    {"seed_cnn": _cfg(28), "ordage_tiny": _cfg(32), "ordage_small": _cfg(32), "ordage_base": _cfg(64)}
+)
 
 
 @register_model
@@ -192,14 +198,21 @@ def seed_cnn(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 @register_model
 def ordage_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """A quick net for images of 24 to 64 pixels on a CPU, 0.3 million parameters."""
-    return build_model_with_cfg(
-        FaceNet, "ordage_tiny", pretrained, widths=(16, 32, 64, 128), depths=(2, 2, 2, 2), **kwargs
-    )
+    return _face_net("ordage_tiny", (16, 32, 64, 128), pretrained, kwargs)
 
 
 @register_model
 def ordage_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """A stronger net for images of 28 to 96 pixels, 1.2 million parameters."""
-    return build_model_with_cfg(
-        FaceNet, "ordage_small", pretrained, widths=(32, 64, 128, 256), depths=(2, 2, 2, 2), **kwargs
-    )
+    """Two thirds of the tiny one's speed, 0.7 million parameters."""
+    return _face_net("ordage_small", (16, 48, 96, 192), pretrained, kwargs)
+
+
+@register_model
+def ordage_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """A third of the tiny one's speed on a CPU, the same on a GPU, 1.2 million parameters."""
+    return _face_net("ordage_base", (32, 64, 128, 256), pretrained, kwargs)
+
+
+def _face_net(name: str, widths: tuple[int, ...], pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    net: nn.Module = build_model_with_cfg(FaceNet, name, pretrained, widths=widths, depths=(2, 2, 2, 2), **options)
+    return net

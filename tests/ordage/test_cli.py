@@ -120,7 +120,7 @@ def test_overwrite_starts_anew_and_resume_of_a_finished_run_prints_it(ordage, ar
 
     assert refused.returncode == 2
     assert json.loads(resumed.stdout) == json.loads(first.stdout)
-    assert "--loss corn: what is to be resumed has dldl-v2" in one_line(contradicted)
+    assert "--loss corn: what is to be resumed has dldl-v2:mean_weight=0.1" in one_line(contradicted)
     assert json.loads(replaced.stdout)["results"][0]["seed"] == 1
 
 

@@ -1,0 +1,59 @@
+"""Which of the built-in nets is taken where nobody asks for one; benchmarks/recipes.md has the evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import timm
+import torch
+
+from .model import Plan
+
+__all__ = ["choose_net"]
+
+NETS = ("ordage_base", "ordage_small", "ordage_tiny")  # the largest first
+ENOUGH = 20  # epochs; with fewer, a smaller net is further on after the same time
+USED = 0.8  # share of a time limit that goes forward and backward; the rest validates, changes weights and images
+UNTIMED, TIMED = 1, 3  # steps
+
+
+def choose_net(plan: Plan, device: torch.device, seconds: float | None, samples: int, batch_size: int) -> Plan:
+    """Return the plan with the largest built-in net that sees each image often enough.
+
+    Args:
+        plan: with any of the built-in nets; the input is the same for all.
+        device: where it will be trained.
+        seconds: the time limit, if there is one; some steps of each net are timed then.
+        samples: images of the training part.
+        batch_size: images of a step.
+    """
+    if seconds is None:
+        if device.type == "cpu":
+            return dataclasses.replace(plan, model=NETS[-1], reason="quick on a CPU; --time-limit lets it grow")
+        return dataclasses.replace(plan, model=NETS[0], reason="the largest built-in net, for a GPU")
+    epochs = 0
+    for name in NETS:
+        rate = batch_size / _step_seconds(name, plan, device, batch_size)
+        epochs = math.floor(USED * seconds * rate / samples)
+        if epochs >= ENOUGH:
+            break
+    return dataclasses.replace(plan, model=name, reason=f"about {epochs} epochs in {seconds:g} s by a first timing")
+
+
+def _step_seconds(name: str, plan: Plan, device: torch.device, batch_size: int) -> float:
+    """Return the shortest of some steps: what else the machine does meanwhile makes them longer, never shorter."""
+    size, chans = plan.spec.size, plan.spec.chans
+    net = timm.create_model(name, num_classes=0, in_chans=chans, img_size=size)
+    net = net.to(device, memory_format=torch.channels_last).train()
+    images = torch.randn(batch_size, chans, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    times = []
+    for _ in range(UNTIMED + TIMED):
+        begun = time.perf_counter()
+        with torch.autocast("cuda", enabled=device.type == "cuda"):
+            value = net(images).sum()
+        value.backward()
+        value.item()  # waits for the device
+        times.append(time.perf_counter() - begun)
+    return min(times[UNTIMED:])
