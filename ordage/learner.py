@@ -16,7 +16,7 @@ from . import processes
 from .augmentation import AUGMENTATIONS, DRAWS
 from .balance import class_shares, class_weights, draw_epoch
 from .data.batches import Batch, Batches
-from .errors import DataError, UsageError
+from .errors import DataError, MissingError, UsageError
 from .memory import in_pieces
 from .model import OrdinalModel, Plan, build_model, make_loss
 from .optimizers import make_optimizer
@@ -125,10 +125,19 @@ class Learner:
 
         Returns:
             The loss on the device, and the number of pieces.
+
+        Raises:
+            MissingError: memory does not suffice, or nothing to compile with.
         """
         # One process alone can go over a batch again; the others of a group would wait for it forever.
         most = self._share // 2 if processes.count() == 1 else 1
-        loss, pieces = in_pieces(partial(self._gradients, batch, updates), pieces, most)
+        try:
+            loss, pieces = in_pieces(partial(self._gradients, batch, updates), pieces, most)
+        except RuntimeError as error:
+            if self._config.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+                reason = str(error).strip().splitlines()[0]
+                raise MissingError(f"--compile: torch.compile cannot, leave it out: {reason}") from error
+            raise
         self.optimizer.step()
         if self._average is not None:
             self._average.update(self.model, step=updates)
