@@ -1,6 +1,7 @@
 """How fast `ordage fit` trains, beside the bare step and what people write by hand.
 
-All contenders take turns in one process on the same images, batch size and net, with the loss CORAL:
+All contenders take turns in one process on the same images, batch size and net, with the loss CORAL, and all keep the
+memory of freed tensors as `ordage fit` does:
 
 - bare step: forward, backward and optimiser step on one batch that lies on the device. Nothing can be faster.
 - fit: a steady epoch of `ordage fit` as it is by default, with augmentation, moving average and progress.
@@ -39,6 +40,7 @@ from ordage import losses
 from ordage.config import DataConfig
 from ordage.data.demo import draw
 from ordage.data.layouts import read
+from ordage.devices import keep_freed_memory
 from ordage.model import OWN_NETS
 from ordage.muon import Muon
 from ordage.transforms import ImageSpec
@@ -292,6 +294,7 @@ def main(
 ) -> None:
     """Measure training of `ordage fit` beside the bare step, a plain script, timm's loader and Keras."""
     rows = []
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as place:
         faces = collect(folder, images, Path(place))
         for case in CASES:
