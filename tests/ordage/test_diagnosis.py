@@ -31,16 +31,17 @@ def test_a_model_that_cannot_move_learned_nothing_and_says_one_thing(faces, tmp_
 
 def test_ages_that_have_nothing_to_do_with_the_images_are_learned_by_heart(tmp_path):
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (300, 24, 24), dtype=np.uint8)
-    np.savez(tmp_path / "noise.npz", images=images, ages=random.integers(1, 90, 300))
+    images = random.integers(0, 256, (900, 24, 24), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images, ages=random.integers(1, 90, 900))
 
-    run = fit(tmp_path / "noise.npz", tmp_path, epochs=60, augment="none", ema=0.9, loss="softmax", batch_size=32)
+    run = fit(tmp_path / "noise.npz", tmp_path, epochs=25, augment="none", ema=0.9, loss="softmax", batch_size=32)
 
     found = run.report["diagnosis"]
-    assert {"nothing learned", "overfitting"} <= set(names(found))
+    assert names(found)[0] in ("nothing learned", "collapsed")  # its best epoch may be one that says one age of all
+    assert "overfitting" in names(found)
     [overfitting] = [finding for finding in found if finding["name"] == "overfitting"]
     assert f"{run.report['fitted']['mae']:.2f} on images that it was trained on" in overfitting["evidence"]
-    assert f"{float(run.metrics[-1]['val_mae']):.2f} after 60" in overfitting["evidence"]
+    assert f"{float(run.metrics[-1]['val_mae']):.2f} after 25" in overfitting["evidence"]
     assert overfitting["advice"].startswith("--augment light")
 
 
