@@ -15,7 +15,7 @@ __all__ = ["choose_net"]
 
 NETS = ("ordage_base", "ordage_small", "ordage_tiny")  # the largest first
 ENOUGH = 20  # epochs; with fewer, a smaller net is further on after the same time
-USED = 0.8  # share of a time limit that goes forward and backward; the rest validates, changes weights and images
+USED = 0.7  # share of a time limit that goes forward and backward; the rest validates, changes weights and images
 UNTIMED, TIMED = 1, 3  # steps
 
 
