@@ -140,7 +140,7 @@ class TrainingConfig(DataConfig):
     """The options that ``fit`` and ``compare`` share."""
 
     augment: Literal["none", "light", "full"] | None = option(
-        None, "none; light: flip and shift; full: rotation, scale, brightness too. light on a CPU.", panel="Input"
+        None, "light: flip, shift, tone, a square erased; full: rotation and scale too. light on a CPU.", panel="Input"
     )
 
     model: str = option(
