@@ -318,7 +318,9 @@ def _of_arrays(arrays: NDArray[Any], spec: ImageSpec) -> ImageStore:
     size, height, width, chans = arrays.shape
     digests = np.zeros(size, "U32")
     about = np.zeros(size, ABOUT)
-    images = arrays if arrays.shape[1:] == (spec.size, spec.size, spec.chans) else None
+    # Pixels in another order, as of channels that come first, are put in order once, not in each step of training.
+    ready = arrays.shape[1:] == (spec.size, spec.size, spec.chans) and arrays.flags.c_contiguous
+    images = arrays if ready else None
     made = np.empty((size, spec.size, spec.size, spec.chans), np.uint8) if images is None else images
 
     def fit(rows: range) -> None:

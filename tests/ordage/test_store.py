@@ -261,3 +261,13 @@ def test_arrays_are_resized_and_converted_like_files(drawn):
     for row in (0, 4000):
         alone = Image.fromarray(manifest.images[row]).convert("L").resize((20, 20), Image.Resampling.BILINEAR)
         assert np.abs(grey.images[row, ..., 0].astype(int) - np.asarray(alone, int)).max() <= 1
+
+
+def test_pixels_whose_channels_come_first_are_put_in_order_once(tmp_path):
+    arrays = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+    np.savez(tmp_path / "faces.npz", images=arrays, ages=np.arange(40))
+
+    store = open_images(read(RunConfig(data=str(tmp_path / "faces.npz"))), ImageSpec(16, 3), QUIET)
+
+    assert store.images.flags.c_contiguous
+    np.testing.assert_array_equal(store.images, arrays.transpose(0, 2, 3, 1))
