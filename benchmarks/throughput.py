@@ -1,21 +1,25 @@
 """How fast `ordage fit` trains, beside the bare step and what people write by hand.
 
-All contenders take turns in one process on the same images, batch size and net, with the loss CORAL, and all keep the
-memory of freed tensors as `ordage fit` does:
+All contenders take turns on the same images, batch size and net, with the loss CORAL, each in a process of its own that
+waits while it is another's turn: so none has the threads, or the allocator's settings, of another.
 
-- bare step: forward, backward and optimiser step on one batch that lies on the device. Nothing can be faster.
+- bare step: forward, backward and optimiser step on one batch that lies on the device, with the optimiser and the
+  allocator's settings of fit. Nothing can be faster.
 - fit: a steady epoch of `ordage fit` as it is by default, with augmentation, moving average and progress.
 - plain script: Dataset, Pillow, DataLoader with workers, torchvision's transforms, coral-pytorch's layer and loss.
 - timm loader: the same loop with timm's own loader and transforms.
 - Keras: the same small net on arrays, where TensorFlow is installed; seed_cnn alone.
 """
 
+import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -78,6 +82,7 @@ class Faces:
 class BareStep:
     def __init__(self, case: Case, faces: Faces, device: torch.device) -> None:
         self.case, self.device = case, device
+        keep_freed_memory()
         self.steps = len(faces.paths) // case.batch
         self.criterion = losses.create("coral", YEARS).to(device)
         backbone = make_backbone(case)
@@ -276,12 +281,30 @@ def collect(source: str | None, count: int, folder: Path) -> Faces:
 
 def measure(case: Case, faces: Faces, device: torch.device, rounds: int) -> dict[str, list[float]]:
     """Return the images per second of each contender in each round."""
-    running = {name: kind(case, faces, device) for name, kind in contenders(case, device)}
+    context = multiprocessing.get_context("spawn")
+    running: dict[str, Connection] = {}
+    for name, kind in contenders(case, device):
+        running[name], far = context.Pipe()
+        context.Process(target=serve, args=(kind, case, faces, device, far)).start()
+        far.close()
+        running[name].recv()  # it is ready, and quiet
     rates: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(rounds):
-        for name, contender in running.items():
-            rates[name].append(contender.turn())
+        for name, pipe in running.items():
+            pipe.send("turn")
+            rates[name].append(pipe.recv())
+    for pipe in running.values():
+        pipe.close()
     return rates
+
+
+def serve(kind: type, case: Case, faces: Faces, device: torch.device, pipe: Connection) -> None:
+    """Take a turn whenever the other end of the pipe asks for one, and end when it is closed."""
+    contender = kind(case, faces, device)
+    pipe.send("ready")
+    with suppress(EOFError):
+        while pipe.recv():
+            pipe.send(contender.turn())
 
 
 def main(
@@ -294,7 +317,6 @@ def main(
 ) -> None:
     """Measure training of `ordage fit` beside the bare step, a plain script, timm's loader and Keras."""
     rows = []
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as place:
         faces = collect(folder, images, Path(place))
         for case in CASES:

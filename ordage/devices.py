@@ -19,7 +19,7 @@ from .errors import MissingError, UsageError
 if TYPE_CHECKING:
     from .config import RunConfig, TrainingConfig
 
-__all__ = ["choose_precision", "count_devices", "keep_freed_memory", "make_accelerator"]
+__all__ = ["choose_precision", "count_devices", "keep_freed_memory", "make_accelerator", "seed_generators"]
 
 # of mallopt, by glibc's malloc.h, and their values in bytes
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -73,6 +73,17 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for parameter, value in KEPT.items():
             libc.mallopt(parameter, value)
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed what the host and ``device`` draw from by default.
+
+    `torch.manual_seed` seeds every kind of device, and for one that is not in use it notes the whole call stack:
+    0.7 ms, which in every step of a small net is a fiftieth.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _device(name: str | None) -> torch.device:

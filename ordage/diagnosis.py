@@ -24,6 +24,7 @@ SPOILED = 1.03  # times the best validation error that the last epoch has, where
 ROSE = 1.3  # times its lowest value that the training loss ends at, where training came apart
 NEGLECTED = 1.7  # times the error over images that the mean of the bins' errors is
 MUCH_SMALLER = 1.5  # times the input that the files are, before their detail counts
+WAITING = 0.1  # of the time of an epoch, from which on it is worth a word
 FEW = 50_000  # images below which a backbone that knows other pictures is ahead of one from scratch
 
 
@@ -192,6 +193,17 @@ def _from_scratch(seen: Evidence) -> Diagnosis | None:
     )
 
 
+def _waiting_for_images(seen: Evidence) -> Diagnosis | None:
+    share = float(np.median([float(row["waiting_share"]) for row in seen.rows]))
+    if share < WAITING:
+        return None
+    return Diagnosis(
+        "waiting for images",
+        f"the model stood still for {share:.0%} of the time because images were not decoded yet",
+        "a larger --cache-limit, so that they are decoded once, or pip install 'ordage[fast]'",
+    )
+
+
 RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _no_better_than_a_constant,
     _collapsed,
@@ -203,6 +215,7 @@ RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _input_smaller_than_files,
     _colour_thrown_away,
     _from_scratch,
+    _waiting_for_images,
 )
 
 

@@ -16,6 +16,7 @@ from . import processes
 from .augmentation import AUGMENTATIONS, DRAWS
 from .balance import class_shares, class_weights, draw_epoch
 from .data.batches import Batch, Batches
+from .devices import seed_generators
 from .errors import DataError, MissingError, UsageError
 from .memory import in_pieces
 from .model import OrdinalModel, Plan, build_model, make_loss
@@ -174,7 +175,7 @@ class Learner:
         """Go forward and backward over a batch, in as many pieces; return the loss."""
         device, seed = self._accelerator.device, self._config.seed
         self.optimizer.zero_grad()
-        torch.manual_seed(_mix(seed, updates, 1, processes.rank()))
+        seed_generators(device, _mix(seed, updates, 1, processes.rank()))  # dropout draws from them
         self._noise.manual_seed(_mix(seed, updates, 2))
         draws = torch.rand(self.batch_size, DRAWS, generator=self._noise, device=device)[self._mine]
         value = torch.zeros((), device=device)

@@ -55,6 +55,7 @@ class _State:
     best_epoch: int = -1
     loss_sum: float = 0.0  # over the steps done in this epoch
     seconds: float = 0.0  # of training in this epoch
+    waiting: float = 0.0  # of these, for images
     total: int | None = None  # steps that are planned
     spent: float = 0.0  # seconds of the time limit
     pieces: int = 1  # in which a batch fits into memory
@@ -167,6 +168,7 @@ def train(
                     reached = accelerator.reduce(total, "mean") if stop else total
                     state.loss_sum = _finite(float(reached), state, config)
                     state.seconds += time.perf_counter() - begun
+                    state.waiting += learner.batches.waiting.pop_seconds()
                     begun = last_save = time.perf_counter()
                     save()
                     if stop:
@@ -178,6 +180,7 @@ def train(
 
             train_loss = _finite(float(accelerator.reduce(total, "mean")), state, config) / state.step
             state.seconds += time.perf_counter() - begun
+            state.waiting += learner.batches.waiting.pop_seconds()
             begun = time.perf_counter()
             judged = learner.judged()
             figures = _validate(judged, learner.criterion, learner.val_batches, dataset, accelerator)
@@ -189,6 +192,7 @@ def train(
                     **figures,
                     "seconds": round(state.seconds, 3),
                     "images_per_second": round(state.step * learner.batch_size / max(state.seconds, 1e-9), 1),
+                    "waiting_share": round(state.waiting / max(state.seconds, 1e-9), 3),
                 }
             )
             if figures["val_mae"] < state.best:
@@ -197,7 +201,7 @@ def train(
                     save_model(
                         run.best, judged, plan, config.loss, dataset.classes, dataset.bins, tta=config.tta or "none"
                     )
-            state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
+            state.epoch, state.step, state.loss_sum, state.seconds, state.waiting = state.epoch + 1, 0, 0.0, 0.0, 0.0
             if processes.is_first():
                 run.write_metrics(state.rows)
             save()
@@ -261,9 +265,10 @@ def _out_of_patience(state: _State, patience: int | None) -> bool:
 
 
 def _line(row: dict[str, Any]) -> str:
+    waiting = f", {row['waiting_share']:.0%} of the time waiting for images" if row["waiting_share"] >= 0.01 else ""
     return (
         f"loss {row['train_loss']:.3f}, val MAE {row['val_mae']:.2f}, bins {row['val_bin_accuracy']:.1%}, "
-        f"off-by-one {row['val_off_by_one_accuracy']:.1%}, {row['images_per_second']:,.0f} img/s"
+        f"off-by-one {row['val_off_by_one_accuracy']:.1%}, {row['images_per_second']:,.0f} img/s{waiting}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class Batches:
         row: ``(n,)`` where each of the part's samples stands in ``images``.
         target: ``(n,)`` their classes.
         device: where the model is.
+
+    Attributes:
+        resident: whether the set lives on the device.
+        waiting: how long the device had nothing to do because the next batch was not there yet.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Batches:
                 self._images, self._row = self._images[self._row].to(device), torch.arange(len(row))
                 self.resident = True
         self._row = self._row.to(device) if self.resident else self._row
+        self.waiting = _Waiting(device)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -94,7 +100,8 @@ class Batches:
             pixels = self._pixels(batches)
             coming = pool.submit(next, pixels)
             for position, index in enumerate(batches):
-                source = coming.result()
+                with self.waiting:
+                    source = coming.result()
                 if position + 1 < len(batches):
                     coming = pool.submit(next, pixels)
                 yield Batch(source, torch.arange(len(index), device=self.device), self.target[index.to(self.device)])
@@ -109,3 +116,41 @@ class Batches:
         for pixels in found:
             pinned = pixels.pin_memory() if self.device.type == "cuda" and not pixels.is_pinned() else pixels
             yield pinned.to(self.device, non_blocking=True)
+
+
+class _Waiting:
+    """A clock that runs while the device has nothing to do in the block; the host of a GPU does not wait for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._seconds = 0.0
+        self._open: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._begun: float | torch.cuda.Event = 0.0
+
+    def __enter__(self) -> None:
+        self._begun = self._now()
+
+    def __exit__(self, *_: object) -> None:
+        begun, ended = self._begun, self._now()
+        if isinstance(begun, float):
+            assert isinstance(ended, float)
+            self._seconds += ended - begun
+        else:
+            assert not isinstance(ended, float)
+            self._open.append((begun, ended))
+
+    def pop_seconds(self) -> float:
+        """Return the time since the last call; a GPU is waited for."""
+        for begun, ended in self._open:
+            ended.synchronize()
+            self._seconds += begun.elapsed_time(ended) / 1000
+        seconds, self._seconds, self._open = self._seconds, 0.0, []
+        return seconds
+
+    def _now(self) -> float | torch.cuda.Event:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        # The device comes by when it is done with all before: between two of them it had nothing to do.
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event

@@ -1,6 +1,10 @@
 import subprocess
 import sys
 
+import torch
+
+from ordage.devices import seed_generators
+
 FAULTS = """
 import resource, sys, torch
 from ordage.devices import keep_freed_memory
@@ -22,3 +26,12 @@ def faults(how):
 
 def test_the_pages_of_freed_tensors_are_used_again():
     assert faults("keep") < 0.1 * faults("give back")
+
+
+def test_seeding_draws_what_torch_would_draw():
+    torch.manual_seed(7)
+    expected = torch.rand(5)
+    torch.rand(3)
+    seed_generators(torch.device("cpu"), 7)
+
+    assert torch.equal(torch.rand(5), expected)

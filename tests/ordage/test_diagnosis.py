@@ -72,7 +72,7 @@ def evidence(faces, tmp_path, monkeypatch):
         constants = ConstantBaselines.fit(dataset.bins, age=dataset.manifest.ages[dataset.index("train")])
         return evaluate(said, bins=dataset.bins, baselines=constants, n_resamples=0)
 
-    rows = [{"train_loss": 4 - epoch / 10, "val_mae": 9 - epoch / 5} for epoch in range(20)]
+    rows = [{"train_loss": 4 - epoch / 10, "val_mae": 9 - epoch / 5, "waiting_share": 0.0} for epoch in range(20)]
     return judged, Evidence(config, False, dataset, rows, judged("train", 4), judged("val", 5))
 
 
@@ -100,7 +100,7 @@ def test_what_fits_others_as_well_as_its_own_may_train_longer(evidence):
 
 def test_an_earlier_epoch_that_was_better_is_named(evidence):
     judged, seen = evidence
-    rows = [{"train_loss": 1.0, "val_mae": 9 + abs(epoch - 6)} for epoch in range(20)]
+    rows = [{**row, "val_mae": 9 + abs(epoch - 6)} for epoch, row in enumerate(seen.rows)]
 
     [found] = diagnose(dataclasses.replace(seen, rows=rows, fitted=judged("train", 2)))
 
@@ -123,3 +123,12 @@ def test_a_few_large_images_deserve_a_backbone_that_knows_others(evidence):
 
     assert names(diagnose(dataclasses.replace(seen, config=large))) == ["from scratch"]
     assert diagnose(dataclasses.replace(seen, config=large, pretrained=True)) == []
+
+
+def test_a_model_that_stood_still_for_want_of_images_is_told(evidence):
+    rows = [{**row, "waiting_share": 0.4} for row in evidence[1].rows]
+
+    [found] = diagnose(dataclasses.replace(evidence[1], rows=rows))
+
+    assert found["name"] == "waiting for images"
+    assert "40% of the time" in found["evidence"]
