@@ -30,6 +30,8 @@ class ConstantBaselines:
         majority_bin: The most frequent bin, the first of several.
         median_bin: The lower median of the bins.
         median_age: The median age in ``scale.unit``; NaN where no training age is known.
+        ages: The whole ages that occur, increasing.
+        counts: How many training samples there are of each.
 
     Example:
         >>> constants = ConstantBaselines.fit(OrdinalScale.parse("0-10,11-20,21+"), age=[3, 12, 15, 40])
@@ -43,6 +45,8 @@ class ConstantBaselines:
     majority_bin: int
     median_bin: int
     median_age: float
+    ages: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
 
     @classmethod
     def fit(cls, scale: OrdinalScale, *, target: npt.ArrayLike | None = None, age: npt.ArrayLike | None = None) -> Self:
@@ -63,12 +67,38 @@ class ConstantBaselines:
         if age is not None:
             check_rows("age", ages, "target", len(classes))
         known = ages[np.isfinite(ages)]
+        whole, counts = np.unique(np.floor(known).astype(np.int64), return_counts=True)
         return cls(
             scale=scale,
             majority_bin=int(np.bincount(classes).argmax()),
             median_bin=int(np.sort(classes)[(len(classes) - 1) // 2]),
             median_age=float(np.median(known)) if known.size else float("nan"),
+            ages=tuple(whole.tolist()),
+            counts=tuple(counts.tolist()),
         )
+
+    def shots(self, age: npt.ArrayLike) -> npt.NDArray[np.str_]:
+        """How many training samples share each age: "many (over 100)", "medium (20 to 100)" or "few (under 20)".
+
+        Liu et al., "Large-Scale Long-Tailed Recognition in an Open World" (2019).
+
+        Args:
+            age: ``(N,)`` in ``scale.unit``; the answer for NaN is empty.
+
+        Example:
+            >>> constants = ConstantBaselines.fit(OrdinalScale.parse("0-10,11+"), age=[3] * 150 + [40] * 20)
+            >>> constants.shots([3.5, 40, 41, float("nan")]).tolist()
+            ['many (over 100)', 'medium (20 to 100)', 'few (under 20)', '']
+        """
+        ages = np.asarray(age, dtype=np.float64)
+        known = np.isfinite(ages)
+        whole = np.floor(np.where(known, ages, 0)).astype(np.int64)
+        counts = np.zeros(len(ages), dtype=np.int64)
+        if self.ages:
+            place = np.searchsorted(self.ages, whole).clip(max=len(self.ages) - 1)
+            counts = np.where(np.asarray(self.ages)[place] == whole, np.asarray(self.counts)[place], 0)
+        names = np.select([counts > 100, counts >= 20], ["many (over 100)", "medium (20 to 100)"], "few (under 20)")
+        return np.where(known, names, "")
 
     def score(self, target: npt.ArrayLike, age: npt.ArrayLike | None = None) -> ConstantScores:
         """Judge the constants on test labels.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,30 +54,60 @@ def bootstrap_means(
         >>> figures["accuracy"].value, figures["mae"].value
         (0.75, 4.0)
     """
-    if not values:
-        raise ValueError("Expected `values` to hold at least one array, but it is empty.")
-    if n_resamples < 0:
-        raise ValueError(f"Expected `n_resamples` to be 0 or larger, but got {n_resamples}.")
-    check_confidence(confidence)
-    arrays = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
-    rows = max(array.size for array in arrays.values())
-    if rows == 0:
-        raise ValueError("Expected `values` of at least one sample, but they are empty.")
-    for name, array in arrays.items():
-        check_rows(f"values[{name!r}]", array, "values", rows)
-    codes = cluster_codes(cluster, rows)
-    totals, counts = _cluster_sums(np.stack(list(arrays.values())), codes)
-    means = _ratio(totals.sum(axis=0), counts.sum(axis=0))
-    resampled = np.empty((n_resamples, len(arrays)))
-    for block, drawn in resample_counts(len(totals), n_resamples, np.random.default_rng(seed)):
-        resampled[block] = _ratio(drawn @ totals, drawn @ counts)
-    if len(totals) == 1:
-        # Every resample of a single cluster is that cluster, which would look like certainty.
-        resampled[:] = math.nan
-    return {
-        name: Interval(float(means[i]), *quantile_interval(resampled[:, i], confidence))
-        for i, name in enumerate(arrays)
-    }
+    return Resampled.of(values, cluster=cluster, n_resamples=n_resamples, seed=seed).intervals(confidence)
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Means of several statistics over the samples and over the same resamples of them.
+
+    Args:
+        names: ``(S,)`` names of the statistics.
+        means: ``(S,)`` over all samples.
+        draws: ``(R, S)`` over each resample; NaN where no sample of the statistic was drawn.
+    """
+
+    names: tuple[str, ...]
+    means: npt.NDArray[np.float64]
+    draws: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        values: Mapping[str, npt.ArrayLike],
+        *,
+        cluster: npt.ArrayLike | None = None,
+        n_resamples: int = 2000,
+        seed: int = 0,
+    ) -> Self:
+        """Resample; the arguments and errors are those of `bootstrap_means`."""
+        if not values:
+            raise ValueError("Expected `values` to hold at least one array, but it is empty.")
+        if n_resamples < 0:
+            raise ValueError(f"Expected `n_resamples` to be 0 or larger, but got {n_resamples}.")
+        arrays = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
+        rows = max(array.size for array in arrays.values())
+        if rows == 0:
+            raise ValueError("Expected `values` of at least one sample, but they are empty.")
+        for name, array in arrays.items():
+            check_rows(f"values[{name!r}]", array, "values", rows)
+        codes = cluster_codes(cluster, rows)
+        totals, counts = _cluster_sums(np.stack(list(arrays.values())), codes)
+        draws = np.empty((n_resamples, len(arrays)))
+        for block, drawn in resample_counts(len(totals), n_resamples, np.random.default_rng(seed)):
+            draws[block] = _ratio(drawn @ totals, drawn @ counts)
+        if len(totals) == 1:
+            # Every resample of a single cluster is that cluster, which would look like certainty.
+            draws[:] = math.nan
+        return cls(tuple(arrays), _ratio(totals.sum(axis=0), counts.sum(axis=0)), draws)
+
+    def intervals(self, confidence: float) -> dict[str, Interval]:
+        """Each mean with its percentile interval."""
+        check_confidence(confidence)
+        return {
+            name: Interval(float(self.means[i]), *quantile_interval(self.draws[:, i], confidence))
+            for i, name in enumerate(self.names)
+        }
 
 
 def cluster_codes(cluster: npt.ArrayLike | None, rows: int) -> IntArray | None:

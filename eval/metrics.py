@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import FloatArray, IntArray, as_classes, as_distribution, as_vector, check_rows, row_blocks
+from ._arrays import FloatArray, IntArray, as_classes, as_distribution, as_vector, check_rows, first_row, row_blocks
 from .predictions import Predictions
 
 # A cumulative probability this close to one half counts as one half: float32 log-probabilities are no finer, and the
@@ -94,6 +94,11 @@ class Decoded(NamedTuple):
     values: npt.NDArray[np.float64]
 
 
+def _decode_point(predictions: Predictions) -> Decoded:
+    assert predictions.point is not None
+    return Decoded(predictions.scale.nearest(predictions.point), predictions.point)
+
+
 def _decode_mode(predictions: Predictions) -> Decoded:
     classes = mode(predictions.log_probs)
     return Decoded(classes, np.asarray(predictions.scale.values)[classes])
@@ -117,7 +122,7 @@ DECODERS: dict[str, Callable[[Predictions], Decoded]] = {
 
 
 def decode(predictions: Predictions, how: str) -> Decoded:
-    """One answer for each sample by the rule ``how``: "mode", "median" or "mean".
+    """One answer for each sample by the rule ``how``: "mode", "median" or "mean"; of a model of points its own.
 
     Raises:
         ValueError: There is no such rule.
@@ -130,7 +135,7 @@ def decode(predictions: Predictions, how: str) -> Decoded:
     """
     if how not in DECODERS:
         raise ValueError(f"Expected a decoder among {sorted(DECODERS)}, but got {how!r}.")
-    return DECODERS[how](predictions)
+    return (DECODERS[how] if predictions.point is None else _decode_point)(predictions)
 
 
 def bin_accuracy(target: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
@@ -219,6 +224,82 @@ def cs(true: npt.ArrayLike, predicted: npt.ArrayLike, k: float) -> float:
         0.75
     """
     return float(np.mean(absolute_errors(true, predicted) <= k + _ERROR_TOLERANCE))
+
+
+def cs_curve(true: npt.ArrayLike, predicted: npt.ArrayLike, largest: int) -> npt.NDArray[np.float64]:
+    """The cumulative score at every whole k up to ``largest``.
+
+    Args:
+        true: ``(N,)`` true values, all of them known.
+        predicted: ``(N,)`` predicted values.
+        largest: The last k, in the same unit.
+
+    Returns:
+        ``(largest + 1,)`` shares, CS@0 first.
+
+    Example:
+        >>> cs_curve([30, 41, 50, 50], [31, 41, 48.5, 59], 2)
+        array([0.25, 0.5 , 0.75])
+    """
+    errors = np.sort(absolute_errors(true, predicted))
+    thresholds = np.arange(largest + 1) + _ERROR_TOLERANCE
+    return np.searchsorted(errors, thresholds, side="right") / len(errors)
+
+
+def median_ae(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Median of the absolute errors, in the unit of the arguments.
+
+    Args:
+        true: ``(N,)`` true values, all of them known.
+        predicted: ``(N,)`` predicted values.
+
+    Example:
+        >>> median_ae([30, 41, 50], [30, 43, 70])
+        2.0
+    """
+    return float(np.median(absolute_errors(true, predicted)))
+
+
+def r2(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Share of the variance of the truth that is explained: 1 is perfect, 0 is the mean; NaN for a constant truth.
+
+    Args:
+        true: ``(N,)`` true values, all of them known.
+        predicted: ``(N,)`` predicted values.
+
+    Example:
+        >>> r2([10, 20, 30], [10, 20, 40])
+        0.5
+    """
+    from sklearn.metrics import r2_score
+
+    x, y = _value_pair(true, predicted)
+    return float("nan") if _is_constant(x) else float(r2_score(x, y))
+
+
+def epsilon_error(true: npt.ArrayLike, predicted: npt.ArrayLike, std: npt.ArrayLike) -> float:
+    r"""Mean of :math:`1 - \exp(-(x - \mu)^2 / 2 \sigma^2)`: 0 is perfect, 1 hopeless.
+
+    Escalera et al., "ChaLearn Looking at People 2015: Apparent Age and Cultural Event Recognition" (2015).
+
+    Args:
+        true: ``(N,)`` mean of several people's guesses.
+        predicted: ``(N,)`` predicted values.
+        std: ``(N,)`` standard deviation of the guesses, above 0.
+
+    Raises:
+        ValueError: A standard deviation is not above 0.
+
+    Example:
+        >>> round(epsilon_error([30, 40], [30, 45], [3, 5]), 4)
+        0.1967
+    """
+    errors, sigma = absolute_errors(true, predicted), as_vector("std", std)
+    check_rows("std", sigma, "true", len(errors))
+    if not (sigma > 0).all():
+        row = first_row(~(sigma > 0))
+        raise ValueError(f"Expected every `std` above 0, but row {row} is {sigma[row]}.")
+    return float(np.mean(-np.expm1(-(errors**2) / (2 * sigma**2))))
 
 
 def amae(errors: npt.ArrayLike, target: npt.ArrayLike, num_classes: int) -> float:
@@ -334,6 +415,72 @@ def spearman(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
     return float(spearmanr(x, y).statistic)
 
 
+def kendall(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Kendall's tau-b, which corrects for ties; NaN where either side is constant.
+
+    Args:
+        true: ``(N,)`` true values, all of them known.
+        predicted: ``(N,)`` predicted values.
+
+    Example:
+        >>> round(kendall([1, 2, 3, 4], [1, 2, 4, 3]), 4)
+        0.6667
+    """
+    from scipy.stats import kendalltau
+
+    x, y = _value_pair(true, predicted)
+    if _is_constant(x) or _is_constant(y):
+        return float("nan")
+    return float(kendalltau(x, y).statistic)
+
+
+def risk_coverage(errors: npt.ArrayLike, spread: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The mean error of the samples that are kept when the least certain ones are left out.
+
+    Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks" (2017).
+
+    Args:
+        errors: ``(N,)`` absolute errors.
+        spread: ``(N,)`` how uncertain each prediction is, such as `spreads`.
+
+    Returns:
+        ``(N,)`` mean error of the 1, 2, …, N most certain samples; of equally certain ones the average over all orders.
+
+    Example:
+        >>> risk_coverage([1.0, 5.0, 3.0], [0.1, 0.9, 0.5])
+        array([1., 2., 3.])
+    """
+    values, order = as_vector("errors", errors), as_vector("spread", spread)
+    check_rows("spread", order, "errors", len(values))
+    _, codes, counts = np.unique(order, return_inverse=True, return_counts=True)
+    means = np.bincount(codes, values) / counts
+    return np.repeat(means, counts).cumsum() / np.arange(1, len(values) + 1)
+
+
+def spreads(log_probs: npt.ArrayLike, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Standard deviation of each distribution.
+
+    Args:
+        log_probs: ``(N, K)``.
+        values: ``(K,)`` the number that each class stands for.
+
+    Returns:
+        ``(N,)`` in the unit of ``values``.
+
+    Raises:
+        ValueError: There is not one value for each class.
+
+    Example:
+        >>> spreads(np.log([[0.5, 1e-30, 0.5]]), [10, 20, 40])
+        array([15.])
+    """
+    numbers = as_vector("values", values)
+    middle = float(numbers.mean())  # squares of large numbers would drown the differences
+    means = mean(log_probs, numbers - middle)
+    squares = mean(log_probs, (numbers - middle) ** 2)
+    return np.sqrt(np.maximum(squares - means**2, 0))
+
+
 def rps(log_probs: npt.ArrayLike, target: npt.ArrayLike, *, normalized: bool = False) -> float:
     """Mean ranked probability score: the squared differences of the cumulative distributions, summed over classes.
 
@@ -364,7 +511,7 @@ def nll(log_probs: npt.ArrayLike, target: npt.ArrayLike) -> float:
         >>> round(nll(np.log([[0.5, 0.5]]), [1]), 4)
         0.6931
     """
-    array, classes = _scored_pair(log_probs, target)
+    array, classes = scored_pair(log_probs, target)
     return -float(np.mean(array[np.arange(len(array)), classes], dtype=np.float64))
 
 
@@ -400,7 +547,7 @@ def ranked_probability_scores(log_probs: npt.ArrayLike, target: npt.ArrayLike) -
         >>> ranked_probability_scores(np.log([[0.5, 0.5], [0.5, 0.5]]), [0, 1]).round(4)
         array([0.25, 0.25])
     """
-    array, classes = _scored_pair(log_probs, target)
+    array, classes = scored_pair(log_probs, target)
     scores = np.zeros(len(array))
     for rows in row_blocks(*array.shape):
         # The difference of two cumulative sums is the cumulative sum of the differences.
@@ -428,7 +575,8 @@ def _value_pair(
     return x, y
 
 
-def _scored_pair(log_probs: npt.ArrayLike, target: npt.ArrayLike) -> tuple[FloatArray, IntArray]:
+def scored_pair(log_probs: npt.ArrayLike, target: npt.ArrayLike) -> tuple[FloatArray, IntArray]:
+    """Distributions ``(N, K)`` and true classes ``(N,)`` that fit each other; ValueError otherwise."""
     array = as_distribution("log_probs", log_probs)
     classes = as_classes("target", target, array.shape[1])
     check_rows("target", classes, "log_probs", len(array))

@@ -18,6 +18,7 @@ from .scale import OrdinalScale
 _FORMAT = "ordage.predictions/1"
 # What a float32 softmax over a few hundred classes, or one computed in bfloat16 and stored later, may be off by.
 _SUM_TOLERANCE = 1e-3
+_OPTIONAL = ("subject", "violation", "age_std", "point")  # columns that may be None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,10 @@ class Predictions:
             the rule of the loss's own paper), ``point_predictor`` (True where ``log_probs`` is a single value
             dressed up as a distribution, so that its likelihood means nothing).
         violation: ``(N,)`` whether the raw outputs P(y > k) increased somewhere, or None where that cannot occur.
+        age_std: ``(N,)`` standard deviation of several people's guesses, of which ``age`` is the mean; NaN where
+            unknown, or None.
+        point: ``(N,)`` the answers of a model that gives no distributions, in ``scale.unit``; every decoder returns
+            them as they are, and ``log_probs`` only tells their classes. None where ``log_probs`` is the answer.
 
     Raises:
         ValueError: A field has the wrong shape or type, or a row is no distribution; the message names the field
@@ -59,6 +64,8 @@ class Predictions:
     groups: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     violation: BoolArray | None = None
+    age_std: npt.NDArray[np.float64] | None = None
+    point: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Turn every field into the array it is documented as, and check it."""
@@ -71,13 +78,20 @@ class Predictions:
         _check_distributions(log_probs)
         columns: dict[str, npt.NDArray[Any]] = {
             "ids": _as_text(self.ids),
-            "age": _as_ages(self.age),
+            "age": _as_ages("age", self.age),
             "target": as_classes("target", self.target, len(self.scale)),
         }
         if self.subject is not None:
             columns["subject"] = _as_text(self.subject)
         if self.violation is not None:
             columns["violation"] = _as_flags(self.violation)
+        if self.age_std is not None:
+            columns["age_std"] = _as_ages("age_std", self.age_std)
+        if self.point is not None:
+            columns["point"] = _as_ages("point", self.point)
+            if np.isnan(columns["point"]).any():
+                row = first_row(np.isnan(columns["point"]))
+                raise ValueError(f"Expected `point` without NaN, but row {row} is NaN.")
         groups = {str(name): _as_group(column) for name, column in self.groups.items()}
         for name, column in [*columns.items(), *((f"groups[{name!r}]", column) for name, column in groups.items())]:
             check_rows(name, column, "log_probs", len(log_probs))
@@ -104,7 +118,7 @@ class Predictions:
             age: ``(N,)`` true ages; unknown where left out.
             target: ``(N,)`` true classes; left out, they are the classes of the ages.
             ids: ``(N,)`` names; left out, the row numbers.
-            **fields: ``subject``, ``groups``, ``meta`` and ``violation`` as in the class.
+            **fields: ``subject``, ``groups``, ``meta``, ``violation`` and ``age_std`` as in the class.
 
         Raises:
             ValueError: A probability is negative or NaN, or neither ``age`` nor ``target`` is given.
@@ -134,6 +148,51 @@ class Predictions:
         )
 
     @classmethod
+    def from_points(
+        cls,
+        point: npt.ArrayLike,
+        scale: OrdinalScale,
+        *,
+        age: npt.ArrayLike,
+        ids: npt.ArrayLike | None = None,
+        meta: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """Predictions of a model that answers with one number for each sample, as a regression does.
+
+        Args:
+            point: ``(N,)`` the answers in ``scale.unit``.
+            scale: The bins to judge on; an answer belongs to the nearest.
+            age: ``(N,)`` true ages.
+            ids: ``(N,)`` names; left out, the row numbers.
+            meta: As in the class.
+            **fields: ``subject``, ``groups`` and ``age_std`` as in the class.
+
+        Raises:
+            ValueError: An answer or an age is NaN or infinite, or their numbers differ.
+
+        Example:
+            >>> said = Predictions.from_points([16.9, 30], OrdinalScale.parse("0-17,18+"), age=[18, 30])
+            >>> said.probs.argmax(axis=1).tolist(), said.target.tolist()
+            ([0, 1], [1, 1])
+        """
+        points, ages = _as_ages("point", point), _as_ages("age", age)
+        check_rows("point", points, "age", len(ages))
+        classes = scale.nearest(points)
+        log_probs = np.full((len(points), len(scale)), -np.inf, dtype=np.float32)
+        log_probs[np.arange(len(points)), classes] = 0
+        return cls(
+            ids=np.arange(len(points)).astype(np.str_) if ids is None else np.asarray(ids),
+            log_probs=log_probs,
+            scale=scale,
+            age=ages,
+            target=scale.class_of(ages),
+            meta={**(meta or {}), "point_predictor": True},
+            point=points,
+            **fields,
+        )
+
+    @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """The predictions that `save` wrote. Nothing is ever unpickled.
 
@@ -149,6 +208,7 @@ class Predictions:
                 raise ValueError(f"its format is {header['format']!r}, not {_FORMAT!r}")
             groups = {name: arrays.pop(f"group_{i}") for i, name in enumerate(header["groups"])}
             fields = {name: arrays[name] for name in ("ids", "log_probs", "age", "target")}
+            optional: dict[str, Any] = {name: arrays.get(name) for name in _OPTIONAL}
         # np.load returns a bare array, which is no context manager, for a file of one array: a TypeError.
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             name = os.fspath(path)
@@ -156,10 +216,9 @@ class Predictions:
         return cls(
             **fields,
             scale=OrdinalScale.from_dict(header["scale"]),
-            subject=arrays.get("subject"),
             groups=groups,
             meta=header["meta"],
-            violation=arrays.get("violation"),
+            **optional,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -182,10 +241,8 @@ class Predictions:
             "target": self.target,
         }
         arrays |= {f"group_{i}": column for i, column in enumerate(self.groups.values())}
-        if self.subject is not None:
-            arrays["subject"] = self.subject
-        if self.violation is not None:
-            arrays["violation"] = self.violation
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        arrays |= {name: column for name, column in optional.items() if column is not None}
         _write_atomically(Path(path), arrays)
 
     def __len__(self) -> int:
@@ -252,16 +309,13 @@ class Predictions:
             check_rows("rows", chosen, "log_probs", len(self))
         if not (chosen.any() if chosen.dtype == np.bool_ else chosen.size):
             raise ValueError(f"Expected `rows` to select at least one of the {len(self)} samples, but got none.")
-        return replace(
-            self,
-            ids=self.ids[chosen],
-            log_probs=self.log_probs[chosen],
-            age=self.age[chosen],
-            target=self.target[chosen],
-            subject=None if self.subject is None else self.subject[chosen],
-            groups={name: column[chosen] for name, column in self.groups.items()},
-            violation=None if self.violation is None else self.violation[chosen],
-        )
+        names = ("ids", "log_probs", "age", "target", *_OPTIONAL)
+        columns: dict[str, Any] = {name: getattr(self, name) for name in names}
+        chosen_columns: dict[str, Any] = {
+            name: None if column is None else column[chosen] for name, column in columns.items()
+        }
+        groups = {name: column[chosen] for name, column in self.groups.items()}
+        return replace(self, groups=groups, **chosen_columns)
 
 
 def _check_distributions(log_probs: npt.NDArray[np.float32]) -> None:
@@ -310,11 +364,11 @@ def _as_group(values: npt.ArrayLike) -> npt.NDArray[Any]:
     return array if array.dtype.kind in "biufU" else _as_text(array)
 
 
-def _as_ages(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _as_ages(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     infinite = np.isinf(array)
     if infinite.any():
-        raise ValueError(f"Expected `age` to be finite or NaN, but row {first_row(infinite.ravel())} is infinite.")
+        raise ValueError(f"Expected `{name}` to be finite or NaN, but row {first_row(infinite.ravel())} is infinite.")
     return array
 
 
