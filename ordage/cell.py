@@ -63,17 +63,17 @@ def prepare_run(
     plan = plan_model(config, native)
     dataset = prepare(manifest, plan.spec, config, reporter)
     samples = len(dataset.index("train"))
-    options = open_options(config, plan, device, samples)
-    if config.model == "auto" and config.weights is None:
-        batch_size = options["batch_size"]
-        plan = processes.from_first(lambda: choose_net(plan, device, config.seconds, samples, batch_size))
     for loss in losses:
         criterion = make_loss(loss, dataset.classes)
-    build_model(
+    model = build_model(
         plan if check_weights else dataclasses.replace(plan, pretrained=False),
         criterion,
         config.weights if check_weights else None,
     )
+    options = processes.from_first(lambda: open_options(config, plan, model.backbone, device, samples))
+    if config.model == "auto" and config.weights is None:
+        precision, batch_size = options["precision"], options["batch_size"]
+        plan = processes.from_first(lambda: choose_net(plan, device, precision, config.seconds, samples, batch_size))
     resolved = dataclasses.replace(
         config,
         layout=manifest.layout,

@@ -221,7 +221,7 @@ class TrainingConfig(DataConfig):
 
     device: str | None = option(None, "cpu, cuda, cuda:1, mps; the best there is when left out.", panel="Machine")
     precision: Literal["fp32", "bf16", "fp16"] | None = option(
-        None, "bf16 or fp16 on a GPU, fp32 on a CPU.", panel="Machine"
+        None, "bf16 where the device has it and the net gains by it, fp16 on older GPUs, else fp32.", panel="Machine"
     )
     compile: bool = option(False, "Compile the model with torch.compile.", panel="Machine", flags=("--compile",))
     deterministic: bool = option(

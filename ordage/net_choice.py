@@ -17,14 +17,18 @@ NETS = ("ordage_base", "ordage_small", "ordage_tiny")  # the largest first
 ENOUGH = 20  # epochs; with fewer, a smaller net is further on after the same time
 USED = 0.7  # share of a time limit that goes forward and backward; the rest validates, changes weights and images
 UNTIMED, TIMED = 1, 3  # steps
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_net(plan: Plan, device: torch.device, seconds: float | None, samples: int, batch_size: int) -> Plan:
+def choose_net(
+    plan: Plan, device: torch.device, precision: str, seconds: float | None, samples: int, batch_size: int
+) -> Plan:
     """Return the plan with the largest built-in net that sees each image often enough.
 
     Args:
         plan: with any of the built-in nets; the input is the same for all.
         device: where it will be trained.
+        precision: in which it will be trained.
         seconds: the time limit, if there is one; some steps of each net are timed then.
         samples: images of the training part.
         batch_size: images of a step.
@@ -35,14 +39,14 @@ def choose_net(plan: Plan, device: torch.device, seconds: float | None, samples:
         return dataclasses.replace(plan, model=NETS[0], reason="the largest built-in net, for a GPU")
     epochs = 0
     for name in NETS:
-        rate = batch_size / _step_seconds(name, plan, device, batch_size)
+        rate = batch_size / _step_seconds(name, plan, device, precision, batch_size)
         epochs = math.floor(USED * seconds * rate / samples)
         if epochs >= ENOUGH:
             break
     return dataclasses.replace(plan, model=name, reason=f"about {epochs} epochs in {seconds:g} s by a first timing")
 
 
-def _step_seconds(name: str, plan: Plan, device: torch.device, batch_size: int) -> float:
+def _step_seconds(name: str, plan: Plan, device: torch.device, precision: str, batch_size: int) -> float:
     """Return the shortest of some steps: what else the machine does meanwhile makes them longer, never shorter."""
     size, chans = plan.spec.size, plan.spec.chans
     net = timm.create_model(name, num_classes=0, in_chans=chans, img_size=size)
@@ -51,7 +55,7 @@ def _step_seconds(name: str, plan: Plan, device: torch.device, batch_size: int) 
     times = []
     for _ in range(UNTIMED + TIMED):
         begun = time.perf_counter()
-        with torch.autocast("cuda", enabled=device.type == "cuda"):
+        with torch.autocast(device.type, HALF.get(precision), enabled=precision in HALF):
             value = net(images).sum()
         value.backward()
         value.item()  # waits for the device

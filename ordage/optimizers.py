@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import timm.optim
 import torch
+from torch import nn
 
 from . import processes
 from .devices import choose_precision
@@ -27,7 +28,9 @@ SMALLEST_BATCH = 16
 FEWEST_STEPS = 50  # of an epoch, for which a batch is made smaller
 
 
-def open_options(config: TrainingConfig, plan: Plan, device: torch.device, samples: int) -> dict[str, Any]:
+def open_options(
+    config: TrainingConfig, plan: Plan, backbone: nn.Module, device: torch.device, samples: int
+) -> dict[str, Any]:
     """Return values for the options that are left open, as model, device and the number of samples suggest them."""
     augment = config.augment or ("full" if device.type == "cuda" else "light")
     own = plan.model in OWN_NETS
@@ -40,7 +43,7 @@ def open_options(config: TrainingConfig, plan: Plan, device: torch.device, sampl
     batch_size = max(1, batch_size // processes.count()) * processes.count()
     usual = LR_MUON if opt == "muon" else LR_PRETRAINED if plan.pretrained else LR_FROM_SCRATCH
     return {
-        "precision": choose_precision(config, device),
+        "precision": config.precision or choose_precision(device, backbone),
         "augment": augment,
         # What training does not show a net, it need not answer alike.
         "tta": config.tta or ("none" if augment == "none" else "shift" if own else "flip"),

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import torch
 
@@ -33,3 +35,26 @@ def test_both_paths_give_the_rows_in_the_order_asked_for():
 def test_no_order_gives_no_batch():
     for resident in (True, False):
         assert gathered(make(resident)[0], [], 8) == []
+
+
+class Slow(torch.Tensor):
+    """Images, a batch of which takes at least a while to fetch."""
+
+    while_ = 0.05
+
+    def __getitem__(self, index):
+        time.sleep(self.while_)
+        return super().__getitem__(index)
+
+
+def test_waiting_for_a_batch_is_counted_and_what_lies_ready_is_not():
+    batches, _, _ = make(resident=False)
+    batches._images = batches._images.as_subclass(Slow)
+
+    gathered(batches, [0, 1, 2], 3)  # one batch, which nothing can be done before
+
+    assert batches.waiting.pop_seconds() >= Slow.while_
+    assert batches.waiting.pop_seconds() == 0
+    resident, _, _ = make(resident=True)
+    gathered(resident, [0, 1, 2], 3)
+    assert resident.waiting.pop_seconds() == 0

