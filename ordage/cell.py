@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import TypeVar
 
-from ordage.eval import ConstantBaselines, evaluate
+from ordage.eval import Calibration, ConstantBaselines, evaluate
 
 from . import processes
 from .config import RunConfig, TrainingConfig
@@ -116,12 +116,16 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
 
     meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.model}
     constants = constants_of(dataset)
-    evaluations = {}
-    for part in ("val", "test"):
-        predictions = predict_part(run, dataset, part, accelerator, meta)
-        if processes.is_first():
+    said = {part: predict_part(run, dataset, part, accelerator, meta) for part in ("val", "test")}
+    calibration = Calibration.fit(said["val"])
+    if processes.is_first():
+        run.save_calibration(calibration)
+        for part, predictions in said.items():
             run.save_predictions(part, predictions)
-        evaluations[part] = evaluate(predictions, bins=dataset.bins, baselines=constants)
+    evaluations = {
+        "val": evaluate(said["val"], bins=dataset.bins, baselines=constants),
+        "test": evaluate(said["test"], bins=dataset.bins, baselines=constants, calibration=calibration),
+    }
     fitted = predict_part(run, dataset, "train", accelerator, meta, most=FITTED)
     evidence = Evidence(
         config=config,

@@ -13,6 +13,8 @@ import traceback
 import typing
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +39,7 @@ _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 _RUN_PANEL = "Run"
+_JUDGING_PANEL = "Judging"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -174,11 +177,21 @@ def _manner(
     return (read_yaml(config) if config else {}), {"verbosity": 0 if quiet else 1 + verbose}
 
 
-def _with_options(
-    config: type[DataConfig], about: Callable[..., tuple[dict[str, Any], dict[str, Any]]] = _work
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of ``config`` as flags, and the parameters of ``about``.
+def _no_work() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return that there is no configuration file and no other argument."""
+    return {}, {}
 
+
+def _with_options(
+    config: type[DataConfig],
+    about: Callable[..., tuple[dict[str, Any], dict[str, Any]]] = _work,
+    *,
+    names: Sequence[str] | None = None,
+    argument: str | None = "data",
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of ``config``, or those called ``names``, as flags, and the parameters of ``about``.
+
+    The field ``argument`` is no flag but stands by itself.
     It receives the options that the user gave, those of ``--config`` included, and what ``about`` makes of its own.
     """
     hints = typing.get_type_hints(config)
@@ -188,7 +201,7 @@ def _with_options(
         field = config.field(name)
         meta = field.metadata
         kind = _flag_type(hints[name])
-        if name == "data":
+        if name == argument:
             info = typer.Argument(help=meta["help"], show_default=False)
         else:
             flags = meta["flags"] or ("--" + name.replace("_", "-"),)
@@ -202,7 +215,7 @@ def _with_options(
         annotation = Annotated[kind | None, info]  # type: ignore[valid-type]  # made at run time from the field's type
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
-    names = sorted(hints, key=lambda name: order.index(config.field(name).metadata["panel"]))
+    taken = sorted(names or hints, key=lambda name: order.index(config.field(name).metadata["panel"]))
 
     work_parameters = list(inspect.signature(about, eval_str=True).parameters.values())
 
@@ -210,11 +223,11 @@ def _with_options(
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.default is not p.empty]
 
         def wrapper(**arguments: Any) -> None:
-            given = {name: _split(arguments[name], hints[name]) for name in names if arguments[name] is not None}
+            given = {name: _split(arguments[name], hints[name]) for name in taken if arguments[name] is not None}
             file, work = about(**{p.name: arguments[p.name] for p in work_parameters})
             command({**file, **given}, work, **{p.name: arguments[p.name] for p in own})
 
-        parameters = [*map(parameter, names), *work_parameters, *own]
+        parameters = [*map(parameter, taken), *work_parameters, *own]
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -339,30 +352,85 @@ def _cache_clear(
     _print(content, json_output, lambda: print(f"{count} deleted from {cache_root()}, {size_text(size)} freed"))
 
 
+# How another data set is read; what concerns splits and the input of a model has no meaning there.
+_OTHER_DATA = (
+    *("data", "layout", "image_root", "image_col", "age_col", "subject_col", "group_col", "split_col", "bins"),
+    *("allow_rejected", "cache_limit"),
+)
+
+
 @app.command(name="evaluate")
+@_with_options(DataConfig, _no_work, names=_OTHER_DATA, argument=None)
 def _evaluate(
-    run: Annotated[Path, typer.Argument(help="Directory of a run or a comparison.")],
-    bins: Annotated[str | None, typer.Option(help="Judge on other bins, such as 0-17,18+.")] = None,
-    part: Annotated[str, typer.Option(help="test or val.")] = "test",
+    options: dict[str, Any],
+    _: dict[str, Any],
+    run: Annotated[
+        Path, typer.Argument(help="Directory of a run or a comparison, or a table of answers (CSV, TSV, parquet).")
+    ] = ...,  # type: ignore[assignment]  # typer's way to say that it is required
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="Another run, or table, to compare with on the same images.", rich_help_panel=_JUDGING_PANEL),
+    ] = None,
+    part: Annotated[str, typer.Option(help="test or val.", rich_help_panel=_JUDGING_PANEL)] = "test",
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="What prediction intervals promise (default: 0.9).", rich_help_panel=_JUDGING_PANEL),
+    ] = None,
+    interval_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of groups that each have that promise for themselves.", rich_help_panel=_JUDGING_PANEL
+        ),
+    ] = None,
+    true: Annotated[
+        str | None, typer.Option(help="Of a table: column with the true ages.", rich_help_panel=_JUDGING_PANEL)
+    ] = None,
+    pred: Annotated[
+        str | None, typer.Option(help="Of a table: column with the predicted ages.", rich_help_panel=_JUDGING_PANEL)
+    ] = None,
+    id_col: Annotated[
+        str | None, typer.Option(help="Of a table: column with names of the rows.", rich_help_panel=_JUDGING_PANEL)
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder to draw the figures into.", rich_help_panel=_JUDGING_PANEL)
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables as Markdown.", rich_help_panel=_JUDGING_PANEL)
+    ] = False,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Judge the saved predictions of a run again, on other bins where asked."""
+    """Judge a run on its test part, on other data, beside another run; or the answers of any other program."""
     from . import tables
-    from .fitting import evaluation_of
-    from .runs import Run
+    from .judging import judge
 
     if (run / "cells").is_dir():
-        if bins is not None or part != "test":
-            raise UsageError(f"{run}: is a comparison; --bins and --part are for one of its runs, in {run / 'cells'}")
+        if options or baseline is not None or part != "test":
+            raise UsageError(f"{run}: is a comparison; options are for one of its runs, in {run / 'cells'}")
         from .comparison import Comparison
 
         comparison = Comparison(run)
         _print(tables.comparison_json(comparison), json_output, lambda: tables.print_comparison(comparison))
         return
-    evaluation = evaluation_of(Run(run), part=part, bins=bins)
-    content = {"run": str(run), "part": part, **evaluation.to_dict()}
-    _print(content, json_output, lambda: tables.print_evaluation(evaluation, title=f"{run} on {part}"))
+    look = partial(
+        judge,
+        options=options,
+        true=true,
+        pred=pred,
+        id_col=id_col,
+        part=part,
+        coverage=coverage,
+        interval_by=interval_by,
+    )
+    judged, other = look(run), None if baseline is None else look(baseline)
+    if other is not None and other.name == judged.name:
+        judged, other = replace(judged, name=str(run)), replace(other, name=str(baseline))
+    content = tables.judged_json(judged, other)
+    if figures is not None:
+        from .drawing import draw
+
+        content["figures"] = [str(path) for path in draw(judged, other, figures)]
+    _print(content, json_output, lambda: tables.print_judged(judged, other, markdown=markdown))
 
 
 @app.command(name="losses")

@@ -1,4 +1,4 @@
-"""`fit`: from options to a trained, evaluated run; and judging the run again."""
+"""`fit`: from options to a trained, evaluated run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ordage.eval import ConstantBaselines, Evaluation, OrdinalScale, evaluate
-
 from . import processes
 from .config import RunConfig
 from .data.layouts import read
-from .data.targets import named_bins
-from .errors import UsageError
 from .progress import Reporter
 from .runs import Run
 from .trackers import check_trackers
 from .workspace import agree, choose_directory, claim_directory, merge_options
 
-__all__ = ["evaluation_of", "fit"]
+__all__ = ["fit"]
 
 
 def fit(
@@ -126,34 +120,3 @@ class _Work:
         run = Run(processes.from_first(lambda: claim_directory(self.out, path, what, overwrite=self.overwrite)))
         run_cell(resolved, prepared, run, reporter)
         return run
-
-
-def evaluation_of(run: Run, *, part: str = "test", bins: str | None = None) -> Evaluation:
-    """Evaluate a run's saved predictions, on other bins where asked, beside the constants of its training part.
-
-    Args:
-        run: a finished run.
-        part: ``test`` or ``val``.
-        bins: such as ``0-17,18+``, or as `named_bins` takes them; those of the run without.
-
-    Raises:
-        UsageError: no such part, or bins that do not fit the classes of the run.
-    """
-    if part not in ("val", "test"):
-        raise UsageError(f"--part {part}: expected test or val")
-    predictions = run.predictions(part)
-    report = run.report
-    try:
-        if bins is None:
-            scale = OrdinalScale.from_dict(report[part]["scale"])
-        else:
-            scale = named_bins(bins, int(predictions.scale.lows[0]), int(predictions.scale.lows[-1]))
-        labels = report["data"]["train_labels"]
-        if "ages" in labels:
-            constants = ConstantBaselines.fit(scale, age=np.repeat(labels["ages"], labels["counts"]))
-        else:
-            classes = np.repeat(labels["classes"], labels["counts"]).astype(np.int64)
-            constants = ConstantBaselines.fit(scale, target=predictions.scale.mapping_to(scale)[classes])
-        return evaluate(predictions, bins=scale, baselines=constants)
-    except ValueError as error:
-        raise UsageError(f"--bins {bins}: {error}") from None

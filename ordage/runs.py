@@ -17,16 +17,17 @@ from typing import Any
 
 import yaml
 
-from ordage.eval import Predictions
+from ordage.eval import Calibration, Predictions
 
 from .config import RunConfig, read_yaml
 from .errors import DataError
 from .files import write_whole
 
-__all__ = ["CONFIG", "REPORT", "Run", "describe_environment", "write_config", "write_json"]
+__all__ = ["CALIBRATION", "CONFIG", "REPORT", "Run", "describe_environment", "write_config", "write_json"]
 
 CONFIG = "config.yaml"
 REPORT = "report.json"
+CALIBRATION = "calibration.json"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -132,6 +133,26 @@ class Run:
             return Predictions.load(file)
         except (OSError, ValueError) as error:
             raise DataError(f"{file}: {' '.join(str(error).split())}") from None
+
+    def seen_digests(self) -> list[str]:
+        """Hashes of the images that the model was trained or validated on."""
+        with (self.path / "splits.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [row["digest"] for row in csv.DictReader(file) if row["part"] in ("train", "val")]
+
+    def save_calibration(self, calibration: Calibration) -> None:
+        """Write what was learned on validation about the model's own answers, beside the model."""
+        write_json(self.best / CALIBRATION, calibration.to_dict())
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What stands beside the model; None where nothing does."""
+        file = self.best / CALIBRATION
+        if not file.exists():
+            return None
+        try:
+            return Calibration.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file}: cannot be read: {' '.join(str(error).split())}") from None
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``, which also marks the run as finished."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,18 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ordage.eval import Evaluation
-
     from .comparison import Comparison
+    from .judging import Judged
     from .runs import Run
 
 __all__ = [
     "comparison_json",
+    "judged_json",
     "loss_rows",
     "print_audit",
     "print_cache",
     "print_comparison",
-    "print_evaluation",
+    "print_judged",
     "print_losses",
     "print_run",
     "run_json",
@@ -81,39 +82,35 @@ def print_comparison(comparison: Comparison) -> None:
     console.print(f"Comparison: {comparison.path}", soft_wrap=True)
 
 
-def print_evaluation(evaluation: Evaluation, *, title: str) -> None:
-    """Print an evaluation in full: headline, every decoder, further metrics."""
-    content = evaluation.to_dict()
+def judged_json(judged: Judged, other: Judged | None) -> dict[str, Any]:
+    """Return what ``evaluate --json`` prints."""
+    content = {"name": judged.name, "notes": list(judged.notes), **judged.evaluation.to_dict()}
+    if other is not None:
+        difference, text = judged.against(other)
+        content["baseline"] = {"name": other.name, "notes": list(other.notes), **other.evaluation.to_dict()}
+        content["difference"] = {**dataclasses.asdict(difference), "verdict": text}
+    return content
+
+
+def print_judged(judged: Judged, other: Judged | None, *, markdown: bool) -> None:
+    """Print an evaluation in full, or the tables of two and which one errs less."""
+    verdict = () if other is None else (f"Verdict: {judged.against(other)[1]}",)
+    shown = [judged] if other is None else [judged, other]
+    if markdown:
+        parts = [item.evaluation.to_markdown(name=item.name) for item in shown]
+        print("\n\n".join((*verdict, *(f"Note: {note}" for note in _notes(shown)), *parts)))
+        return
     console = _console()
-    name = content["meta"].get("loss", "model")
-    console.print(
-        _headline_table([(name, content["headline"], None)], content["baselines"], content["error_unit"], title)
-    )
-    table = Table(box=box.SIMPLE_HEAD, title="the same under each rule of decoding", title_justify="left")
-    for column in (
-        "decoder",
-        "bin accuracy (%)",
-        "off by one (%)",
-        f"MAE ({content['error_unit']})",
-        "MAE (bins)",
-        "RMSE",
-    ):
-        table.add_column(column, justify="left" if column == "decoder" else "right")
-    for label, row in content["decoders"].items():
-        shown = f"{label} ({row['decoder']})" if label == "paper" else label
-        table.add_row(
-            shown,
-            _percent(row["bin_accuracy"]),
-            _percent(row["off_by_one_accuracy"]),
-            _number(row["mae"]),
-            _number(row["mae_bins"]),
-            _number(row["rmse"]),
-        )
-    console.print(table)
-    rest = Table(box=box.SIMPLE_HEAD, show_header=False)
-    for key, value in content["rest"].items():
-        rest.add_row(key, str(value).lower() if isinstance(value, bool) else _number(value, 3))
-    console.print(rest)
+    for item in shown:
+        console.print(item.evaluation.to_rich(name=item.name))
+    for note in _notes(shown):
+        console.print(f"Note: {note}", soft_wrap=True, markup=False)
+    for text in verdict:
+        console.print(text, soft_wrap=True, style="bold", markup=False)
+
+
+def _notes(shown: list[Judged]) -> list[str]:
+    return list(dict.fromkeys(note for item in shown for note in item.notes))
 
 
 def print_audit(content: dict[str, Any]) -> None:

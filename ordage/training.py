@@ -231,10 +231,13 @@ def _validate(
     model: nn.Module, criterion: OrdinalLoss, batches: Batches, dataset: Dataset, accelerator: Accelerator
 ) -> dict[str, float]:
     """Return the validation figures of an epoch, under the decoders that all losses share."""
-    log_probs, violations = predict_log_probs(model, criterion, batches, accelerator)
+    log_probs, violations = predict_log_probs(model, criterion, batches, accelerator.autocast)
     if bool(log_probs.isnan().any()):
         raise NonFiniteError("the model's answers on the validation part became NaN; lower --lr")
-    predictions = predictions_of(dataset, dataset.index("val"), criterion, log_probs, violations, {})
+    rows = dataset.index("val")
+    predictions = predictions_of(
+        dataset.manifest, rows, dataset.classes, dataset.target[rows], criterion, log_probs, violations, {}
+    )
     judged = predictions.on(dataset.bins)
     likely = metrics.decode(judged, "mode").classes
     middle = metrics.decode(judged, "median").classes

@@ -205,7 +205,7 @@ def choose_columns(table: Table, options: DataConfig) -> Columns:
         split = None  # a column that merely has such a name must not throw its rows out
     groups = options.group_col or tuple(name for name in frame.columns if name.lower() in GROUPS)
     for name in groups:
-        if _named(table, name, "--group-col") in RESERVED:
+        if named_column(table, name, "--group-col") in RESERVED:
             raise UsageError(f"--group-col {name}: the name is taken; rename the column")
     return Columns(
         image=str(found["image_col"]),
@@ -220,12 +220,17 @@ def choose_columns(table: Table, options: DataConfig) -> Columns:
 
 def _column(table: Table, key: str, named: str | None) -> str | None:
     if named is not None:
-        return _named(table, named, "--" + key.replace("_", "-"))
+        return named_column(table, named, "--" + key.replace("_", "-"))
     by_lower = {name.lower(): name for name in reversed(table.frame.columns)}
     return next((by_lower[alias] for alias in ALIASES[key] if alias in by_lower), None)
 
 
-def _named(table: Table, name: str, flag: str) -> str:
+def named_column(table: Table, name: str, flag: str) -> str:
+    """Return the column's name if there is such a column.
+
+    Raises:
+        UsageError: there is none.
+    """
     columns = table.frame.columns
     if name not in columns:
         have = ", ".join(map(str, columns))
