@@ -72,3 +72,20 @@ def test_majority_of_a_tie_is_the_first_bin():
 def test_invalid_labels_are_refused(call, named):
     with pytest.raises(ValueError, match=named):
         call()
+
+
+def test_ages_are_sorted_by_how_many_training_images_share_them():
+    ages = [3] * 101 + [4] * 100 + [5] * 20 + [6.5] * 19
+    constants = ConstantBaselines.fit(OrdinalScale.parse("0-4,5+"), age=ages)
+
+    many, medium, few = "many (over 100)", "medium (20 to 100)", "few (under 20)"
+    assert constants.shots([3, 3.9, 4, 5, 6, 7, 200, np.nan]).tolist() == [
+        many,
+        many,
+        medium,
+        medium,
+        few,
+        few,
+        few,
+        "",
+    ]

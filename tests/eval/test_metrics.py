@@ -1,4 +1,5 @@
-import time
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -15,20 +16,27 @@ from ordage.eval import (
     bin_accuracy,
     confusion,
     cs,
+    cs_curve,
     decode,
+    epsilon_error,
+    kendall,
     mae,
     mae_bins,
     mean,
     median,
+    median_ae,
     mmae,
     mode,
     nll,
     off_by_one_accuracy,
     quadratic_weighted_kappa,
+    r2,
     ranked_probability_scores,
+    risk_coverage,
     rmse,
     rps,
     spearman,
+    spreads,
 )
 
 
@@ -170,6 +178,36 @@ def test_cumulative_score_is_the_share_of_errors_up_to_k(true, said, num_classes
     assert cs(true, said, k) == pytest.approx(sum(within) / len(within))
 
 
+@each_case
+def test_cumulative_score_curve_is_the_score_at_each_k(true, said, num_classes):
+    x, y = true * 1.5, said * 0.7
+
+    np.testing.assert_allclose(cs_curve(x, y, 12), [cs(x, y, k) for k in range(13)])
+    assert cs_curve([2.2, 7], [1.2, 7], 1).tolist() == [0.5, 1.0]
+
+
+@each_case
+def test_median_error_and_explained_variance_are_scikit_learns(true, said, num_classes):
+    x, y = true * 1.7, said * 1.3 + 0.2
+
+    assert median_ae(x, y) == pytest.approx(sklearn.metrics.median_absolute_error(x, y))
+    # For a constant truth scikit-learn answers 0 or 1, of which neither is a share of anything.
+    expected = sklearn.metrics.r2_score(x, y) if np.ptp(x) > 0 else np.nan
+    assert r2(x, y) == pytest.approx(expected, nan_ok=True)
+
+
+@each_case
+def test_epsilon_error_is_its_formula(true, said, num_classes):
+    std = np.linspace(0.5, 6, len(true))
+    expected = [1 - math.exp(-((t - s) ** 2) / (2 * d * d)) for t, s, d in zip(true, said, std, strict=True)]
+
+    assert epsilon_error(true, said, std) == pytest.approx(np.mean(expected))
+
+
+def test_epsilon_error_of_a_tiny_error_keeps_its_digits():
+    assert epsilon_error([30.0], [30.0 + 1e-9], [1.0]) == pytest.approx(5e-19, rel=1e-6)
+
+
 def test_cumulative_score_counts_an_error_of_exactly_k_despite_rounding():
     assert 2.2 - 1.2 > 1
     assert cs([2.2], [1.2], 1) == 1
@@ -221,6 +259,39 @@ def test_spearman_is_the_correlation_of_average_ranks(true, said, num_classes):
     assert spearman(true, said) == pytest.approx(expected, nan_ok=True)
 
 
+@each_case
+def test_kendall_counts_pairs_that_agree_and_corrects_for_ties(true, said, num_classes):
+    x, y = true[:120].tolist(), said[:120].tolist()  # of all pairs
+    pairs = [
+        ((a > b) - (a < b), (c > d) - (c < d)) for (a, c), (b, d) in itertools.combinations(zip(x, y, strict=True), 2)
+    ]
+    agreement = sum(p * q for p, q in pairs)
+    untied = sum(p != 0 for p, _ in pairs), sum(q != 0 for _, q in pairs)
+
+    expected = agreement / math.sqrt(untied[0] * untied[1]) if all(untied) else math.nan
+
+    assert kendall(x, y) == pytest.approx(expected, nan_ok=True)
+
+
+@each_distribution
+def test_spread_is_the_standard_deviation_of_each_distribution(log_probs):
+    values = np.cumsum(np.arange(1, log_probs.shape[1] + 1)) * 1.5
+    expected = []
+    for row in np.exp(log_probs):
+        middle = sum(p * v for p, v in zip(row, values, strict=True)) / row.sum()
+        expected.append(math.sqrt(sum(p * (v - middle) ** 2 for p, v in zip(row, values, strict=True)) / row.sum()))
+
+    np.testing.assert_allclose(spreads(log_probs, values), expected, rtol=1e-6, atol=1e-6 * values[-1])
+
+
+def test_risk_is_the_mean_error_of_those_kept_and_shared_by_the_equally_uncertain():
+    errors, spread = np.array([4.0, 1.0, 3.0, 8.0]), np.array([2.0, 1.0, 2.0, 5.0])
+
+    # Of the two with spread 2 either may be the second to be kept: it errs by their mean.
+    np.testing.assert_allclose(risk_coverage(errors, spread), [1, (1 + 3.5) / 2, (1 + 7) / 3, 4])
+    np.testing.assert_allclose(risk_coverage(errors, np.ones(4)), [4, 4, 4, 4])
+
+
 @each_distribution
 def test_ranked_probability_score_is_that_of_a_loop(log_probs):
     rows, num_classes = log_probs.shape
@@ -240,27 +311,6 @@ def test_ranked_probability_score_of_certain_answers_is_the_error_in_bins():
         certain = np.log(np.eye(num_classes)[said])
 
     assert rps(certain, true) == pytest.approx(mae_bins(true, said))
-
-
-def test_ranked_probability_score_is_many_times_faster_than_a_loop():
-    log_probs = _peaked(20_000, 101).astype(np.float32)
-    target = np.random.default_rng(0).integers(0, 101, len(log_probs))
-
-    def loop(rows):
-        for row, true in zip(log_probs[:rows], target[:rows], strict=True):
-            float(((np.exp(row).cumsum() - (np.arange(101) >= true)) ** 2).sum())
-
-    def best_of_three(call):
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    of_loop = best_of_three(lambda: loop(2_000)) * len(log_probs) / 2_000
-    # Fifteen times and more on an idle machine; a busy one shall not fail the test.
-    assert best_of_three(lambda: ranked_probability_scores(log_probs, target)) * 6 < of_loop
 
 
 @each_distribution
@@ -314,6 +364,8 @@ def test_averaged_error_of_20_years_is_not_one_year():
         (lambda: confusion([0, 4], [0, 1], 4), r"class of `target` to be in 0..3, but row 1 is 4"),
         (lambda: quadratic_weighted_kappa([0], [4], 4), r"class of `predicted` to be in 0..3, but row 0 is 4"),
         (lambda: amae([1.0], [0, 1], 4), r"`errors` of shape \(2,\)"),
+        (lambda: epsilon_error([1.0], [1.0], [0.0]), "every `std` above 0, but row 0 is 0"),
+        (lambda: spreads(np.zeros((1, 3)), [1, 2]), "one of `values` for each of 3 classes, but got 2"),
         (lambda: rps(np.zeros((2, 1)), [0, 0]), r"`log_probs` of shape \(N, K\) with N >= 1 and K >= 2"),
         (lambda: nll(np.zeros((2, 3)), [0]), r"`target` of shape \(2,\)"),
         (lambda: nll(np.zeros((1, 3)), [3]), r"class of `target` to be in 0..2"),

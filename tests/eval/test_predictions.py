@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ordage.eval import OrdinalScale, Predictions
+from ordage.eval import OrdinalScale, Predictions, decode
 
 SCALE = OrdinalScale.parse("0-10,11-20,21+")
 
@@ -34,6 +34,8 @@ def everything():
         },
         meta={"loss": "coral", "seed": 3, "paper_decoder": "median", "nested": {"list": [1, None]}},
         violation=np.array([True, False, False, True]),
+        age_std=[2.5, np.nan, 4, 1],
+        point=[4.5, 11, 33, 12],
     )
 
 
@@ -41,7 +43,7 @@ def assert_same(one, other):
     assert one.scale == other.scale
     assert one.meta == other.meta
     assert list(one.groups) == list(other.groups)
-    for name in ("ids", "log_probs", "age", "target", "subject", "violation"):
+    for name in ("ids", "log_probs", "age", "target", "subject", "violation", "age_std", "point"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for name, column in one.groups.items():
         np.testing.assert_array_equal(column, other.groups[name])
@@ -265,6 +267,8 @@ def test_select_takes_every_column_along(rows):
     assert part.ids.tolist() == ["image 0", "image 2"]
     assert part.subject.tolist() == ["ann", ""]
     assert part.violation.tolist() == [True, False]
+    assert part.age_std.tolist() == [2.5, 4]
+    assert part.point.tolist() == [4.5, 33]
     assert part.groups["decade"].tolist() == [0, 3]
     assert part.target.tolist() == [0, 2]
     assert len(part) == 2
@@ -276,3 +280,22 @@ def test_select_takes_every_column_along(rows):
 def test_select_refuses_an_empty_or_short_selection(rows, named):
     with pytest.raises(ValueError, match=named):
         everything().select(rows)
+
+
+def test_points_belong_to_the_nearest_bin_and_ages_to_their_own():
+    said = Predictions.from_points([10.4, 10.6, -3, 99], SCALE, age=[10.9, 10.4, 30, 21])
+
+    assert said.log_probs.argmax(axis=1).tolist() == [0, 1, 0, 2]
+    assert said.target.tolist() == [0, 0, 2, 2]
+    assert said.meta["point_predictor"] is True
+    for how in ("mode", "median", "mean"):
+        assert decode(said, how).values.tolist() == [10.4, 10.6, -3, 99]  # as they were, and not the bins' values
+
+
+@pytest.mark.parametrize(
+    ("point", "age", "named"),
+    [([1.0, np.nan], [1, 2], "without NaN, but entry 1"), ([1.0], [1, 2], "`point`"), ([1.0, 2.0], [1, np.nan], "NaN")],
+)
+def test_points_must_be_numbers_as_many_as_ages(point, age, named):
+    with pytest.raises(ValueError, match=named):
+        Predictions.from_points(point, SCALE, age=age)
