@@ -3,8 +3,8 @@
 All contenders take turns on the same images, batch size and net, with the loss CORAL, each in a process of its own that
 waits while it is another's turn: so none has the threads, or the allocator's settings, of another.
 
-- bare step: forward, backward and optimiser step on one batch that lies on the device, with the optimiser and the
-  allocator's settings of fit. Nothing can be faster.
+- bare step: forward, backward and optimiser step on one batch that lies on the device, in the precision and
+  with the optimiser and the allocator's settings of fit. Nothing can be faster.
 - fit: a steady epoch of `ordage fit` as it is by default, with augmentation, moving average and progress.
 - plain script: Dataset, Pillow, DataLoader with workers, torchvision's transforms, coral-pytorch's layer and loss.
 - timm loader: the same loop with timm's own loader and transforms.
@@ -44,9 +44,10 @@ from ordage import losses
 from ordage.config import DataConfig
 from ordage.data.demo import draw
 from ordage.data.layouts import read
-from ordage.devices import keep_freed_memory
+from ordage.devices import choose_precision, keep_freed_memory
 from ordage.model import OWN_NETS
 from ordage.muon import Muon
+from ordage.net_choice import HALF
 from ordage.transforms import ImageSpec
 
 YEARS = 101
@@ -97,10 +98,11 @@ class BareStep:
         self.images = torch.randn(case.batch, case.chans, case.size, case.size, device=device)
         self.images = self.images.contiguous(memory_format=torch.channels_last)
         self.target = torch.randint(YEARS, (case.batch,), device=device)
+        self.precision = choose_precision(device, backbone)
 
     def turn(self) -> float:
         def step() -> None:
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            with torch.autocast(self.device.type, HALF.get(self.precision), enabled=self.precision in HALF):
                 logits = self.model(self.images)
             self.criterion(logits.float(), self.target).backward()
             self.optimizer.step()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import timm.utils
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from . import processes
 from .augmentation import AUGMENTATIONS, DRAWS
 from .balance import class_shares, class_weights, draw_epoch
-from .data.batches import Batch, Batches
+from .data.batches import Batches
 from .devices import seed_generators
 from .errors import DataError, MissingError, UsageError
 from .memory import in_pieces
@@ -28,7 +30,22 @@ if TYPE_CHECKING:
     from .config import RunConfig
     from .data.dataset import Dataset
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "TrainingBatch"]
+
+TOGETHER = 2**18  # pixels up to which batches are changed at once: calling the operators takes longer than their work
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """A batch as the model sees it in training.
+
+    Attributes:
+        images: ``(B, C, H, W)``, augmented, 0 to 255.
+        target: ``(B,)`` classes.
+    """
+
+    images: Tensor
+    target: Tensor
 
 
 class Learner:
@@ -73,6 +90,7 @@ class Learner:
             )
         self._share = self.batch_size // group  # of a batch that this process works on
         self._mine = slice(processes.rank() * self._share, (processes.rank() + 1) * self._share)
+        self._together = max(1, TOGETHER // (self._share * plan.spec.size**2))
         self.steps = len(self.batches) // self.batch_size
 
         torch.manual_seed(config.seed)
@@ -109,14 +127,29 @@ class Learner:
         if processes.count() > 1:
             self._joined = nn.parallel.DistributedDataParallel(self._autocast)
 
-    def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[TrainingBatch]:
         """Yield this process's share of the batches of an epoch, from step ``first`` on."""
         self._sampler.manual_seed(_mix(self._config.seed, epoch))
         order = draw_epoch(len(self.batches), self.steps * self.batch_size, self._chances, self._sampler)
-        order = order.view(self.steps, self.batch_size)[first:, self._mine].reshape(-1)
-        return self.batches.take(order, self._share)
+        order = order.view(self.steps, self.batch_size)[:, self._mine]
+        # Small batches are changed several at once, and always the same ones, wherever a run is resumed.
+        step = first - first % self._together
+        for several in self.batches.take(order[step:].reshape(-1), self._together * self._share):
+            count = len(several.target) // self._share
+            draws = torch.cat([self._draws(epoch * self.steps + step + offset) for offset in range(count)])
+            images = self._augment(several.source, several.index, draws)
+            pairs = zip(torch.split(images, self._share), torch.split(several.target, self._share), strict=True)
+            for batch in starmap(TrainingBatch, pairs):
+                if step >= first:
+                    yield batch
+                step += 1
 
-    def step(self, batch: Batch, updates: int, pieces: int) -> tuple[Tensor, int]:
+    def _draws(self, updates: int) -> Tensor:
+        """Return what decides how each image of this process's share is changed before an update."""
+        self._noise.manual_seed(_mix(self._config.seed, updates, 2))
+        return torch.rand(self.batch_size, DRAWS, generator=self._noise, device=self._noise.device)[self._mine]
+
+    def step(self, batch: TrainingBatch, updates: int, pieces: int) -> tuple[Tensor, int]:
         """Change the model by a batch; the device is not waited for.
 
         Args:
@@ -171,17 +204,15 @@ class Learner:
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(saved["scaler"])
 
-    def _gradients(self, batch: Batch, updates: int, pieces: int) -> Tensor:
+    def _gradients(self, batch: TrainingBatch, updates: int, pieces: int) -> Tensor:
         """Go forward and backward over a batch, in as many pieces; return the loss."""
         device, seed = self._accelerator.device, self._config.seed
         self.optimizer.zero_grad()
         seed_generators(device, _mix(seed, updates, 1, processes.rank()))  # dropout draws from them
-        self._noise.manual_seed(_mix(seed, updates, 2))
-        draws = torch.rand(self.batch_size, DRAWS, generator=self._noise, device=device)[self._mine]
         value = torch.zeros((), device=device)
-        parts = [whole.tensor_split(pieces) for whole in (batch.index, batch.target, draws)]
-        for index, target, changes in zip(*parts, strict=True):
-            logits = self._joined(self._augment(batch.source, index, changes))
+        parts = [whole.tensor_split(pieces) for whole in (batch.images, batch.target)]
+        for images, target in zip(*parts, strict=True):
+            logits = self._joined(images)
             loss = self.criterion(logits, target) * (len(target) / self._share)
             self._accelerator.backward(loss * self._loss_scale)
             value += loss.detach()

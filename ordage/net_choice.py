@@ -17,7 +17,7 @@ NETS = ("ordage_base", "ordage_small", "ordage_tiny")  # the largest first
 ENOUGH = 20  # epochs; with fewer, a smaller net is further on after the same time
 USED = 0.7  # share of a time limit that goes forward and backward; the rest validates, changes weights and images
 UNTIMED, TIMED = 1, 3  # steps
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast calls them
 
 
 def choose_net(
