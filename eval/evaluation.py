@@ -388,7 +388,7 @@ def _rest(
 def _risk_coverage_area(measured: Predictions, errors: npt.NDArray[np.float64]) -> float:
     if measured.meta.get("point_predictor", False):
         return math.nan  # a point tells nothing of how sure it is
-    spread = spreads(measured.log_probs[measured.known_age], measured.scale.values)
+    spread = spreads(measured.log_probs, measured.scale.values)[measured.known_age]
     return float(risk_coverage(errors, spread).mean())
 
 
@@ -413,11 +413,16 @@ def _likelihoods(
     point = bool(judged.meta.get("point_predictor", False))
     found: dict[str, float | bool] = {name: math.nan if point else figure(judged) for name, figure in figures.items()}
     if calibration is not None and calibration.temperature is not None:
-        scaled = apply_temperature(predictions.log_probs, calibration.temperature)
-        calibrated = dataclasses.replace(predictions, log_probs=scaled).on(judged.scale)
+        calibrated = _at_temperature(predictions, calibration.temperature, judged.scale)
         found["temperature"] = calibration.temperature
         found |= {f"{name}_calibrated": figure(calibrated) for name, figure in figures.items()}
     return found
+
+
+def _at_temperature(predictions: Predictions, temperature: float, scale: OrdinalScale) -> Predictions:
+    # In a function of its own, so that the large array is gone when the figures are computed.
+    scaled = apply_temperature(predictions.log_probs, temperature)
+    return dataclasses.replace(predictions, log_probs=scaled).on(scale)
 
 
 def _judge_constants(baselines: ConstantBaselines, judged: Predictions) -> dict[str, float | str]:

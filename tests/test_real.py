@@ -60,6 +60,16 @@ def test_no_byte_identical_file_is_on_two_sides(comparison, faces):
     assert len(sides) < len(splits)  # there are identical files, or this test would show nothing
 
 
+def test_prediction_intervals_hold_what_they_promise(comparison):
+    _, _, path = comparison
+
+    for cell in sorted((path / "cells").iterdir()):
+        told = json.loads((cell / "report.json").read_text())["test"]["intervals"]
+        assert told["promised"] == 0.9
+        assert told["n_calibration"] > 1500
+        assert told["coverage"]["value"] == pytest.approx(0.9, abs=0.03), cell.name  # 3.5 standard errors
+
+
 INSPECT = """
 import resource, sys
 from ordage.cli import main
