@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -254,7 +254,9 @@ def judge_answers(path: Path, columns: AnswerColumns, *, bins: str | None = None
             subject=texts(columns.subject, "--subject-col"),
             groups={name: texts(name, "--group-col") for name in columns.groups},
         )
-        evaluation = evaluate(predictions, baselines=ConstantBaselines.fit(scale, age=true))
+        # Of these samples it is not known how many training images share their ages.
+        constants = replace(ConstantBaselines.fit(scale, age=true), ages=(), counts=())
+        evaluation = evaluate(predictions, baselines=constants)
     except ValueError as error:
         raise UsageError(f"--bins {spec}: {error}") from None
     note = "the constants are the best for these very samples, since the ages that were trained on are not known"

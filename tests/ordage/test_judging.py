@@ -183,6 +183,7 @@ def test_answers_of_any_program_are_judged_as_they_stand(answers, ordage):
     assert told["rest"]["cs@5"] == pytest.approx(0.6)
     assert told["rest"]["nll"] is None  # a point has no likelihood
     assert told["baselines"]["median_age"] == 25
+    assert "training images" not in told["groups"]
     assert any("very samples" in note for note in told["notes"])
 
 
