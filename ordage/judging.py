@@ -113,6 +113,8 @@ def judge(
         OrdageError: options that mean nothing here, and what the functions below raise.
     """
     asked = DataConfig.parse(options)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; expected a run or a table of answers")
     if path.is_file():
         if true is None or pred is None:
             raise UsageError(f"{path}: is a table; name its columns by --true and --pred")

@@ -238,7 +238,9 @@ def test_options_that_mean_nothing_for_a_run_are_refused(runs, ordage):
         refused = ordage("evaluate", runs["coral"].path, *more)
         assert refused.returncode == 2, more
         assert more[0] in refused.stderr or more[1] in refused.stderr
-    assert ordage("evaluate", runs["coral"].path.parent / "nothing").returncode == 3
+    missing = ordage("evaluate", runs["coral"].path.parent / "nothing")
+    assert missing.returncode == 3
+    assert "no such file or folder" in missing.stderr
 
 
 def test_standard_deviations_of_guesses_give_the_epsilon_error(tmp_path, faces):
