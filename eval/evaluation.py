@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import tables
-from ._arrays import IntArray
+from ._arrays import IntArray, row_blocks
 from .baselines import ConstantBaselines
 from .bootstrap import Interval, bootstrap_means
 from .calibration import (
@@ -413,16 +413,19 @@ def _likelihoods(
     point = bool(judged.meta.get("point_predictor", False))
     found: dict[str, float | bool] = {name: math.nan if point else figure(judged) for name, figure in figures.items()}
     if calibration is not None and calibration.temperature is not None:
-        calibrated = _at_temperature(predictions, calibration.temperature, judged.scale)
+        calibrated = _at_temperature(predictions, judged, calibration.temperature)
         found["temperature"] = calibration.temperature
         found |= {f"{name}_calibrated": figure(calibrated) for name, figure in figures.items()}
     return found
 
 
-def _at_temperature(predictions: Predictions, temperature: float, scale: OrdinalScale) -> Predictions:
-    # In a function of its own, so that the large array is gone when the figures are computed.
-    scaled = apply_temperature(predictions.log_probs, temperature)
-    return dataclasses.replace(predictions, log_probs=scaled).on(scale)
+def _at_temperature(predictions: Predictions, judged: Predictions, temperature: float) -> Predictions:
+    """``judged`` as it is when the logits of ``predictions``, on the model's own scale, go by the temperature."""
+    log_probs = np.empty_like(judged.log_probs)
+    for rows in row_blocks(*predictions.log_probs.shape):  # a second array of the model's classes is never whole
+        scaled = apply_temperature(predictions.log_probs[rows], temperature)
+        log_probs[rows] = predictions.scale.coarsen(scaled, judged.scale, log=True)
+    return dataclasses.replace(judged, log_probs=log_probs)
 
 
 def _judge_constants(baselines: ConstantBaselines, judged: Predictions) -> dict[str, float | str]:
