@@ -17,7 +17,7 @@ from .calibration import (
     reliability,
 )
 from .conformal import ConformalIntervals, IntervalFigures, IntervalRow, judge_intervals
-from .evaluation import DecoderFigures, Evaluation, Figure, Headline, evaluate
+from .evaluation import DecoderFigures, Evaluation, Figure, Headline, answers, evaluate
 from .groups import Gap, GroupRow, GroupTable, decades
 from .metrics import (
     DECODERS,
@@ -50,6 +50,7 @@ from .metrics import (
     spearman,
     spreads,
 )
+from .power import Effort, effort_to_see
 from .predictions import Predictions
 from .ranking import Ranking, rank_methods
 from .scale import OrdinalScale
@@ -63,6 +64,7 @@ __all__ = [
     "ConstantScores",
     "Decoded",
     "DecoderFigures",
+    "Effort",
     "Evaluation",
     "Figure",
     "Gap",
@@ -80,6 +82,7 @@ __all__ = [
     "SeedTest",
     "absolute_errors",
     "amae",
+    "answers",
     "apply_temperature",
     "balanced_accuracy",
     "bin_accuracy",
@@ -90,6 +93,7 @@ __all__ = [
     "cs_curve",
     "decades",
     "decode",
+    "effort_to_see",
     "epsilon_error",
     "evaluate",
     "exceedance_reliability",

@@ -303,6 +303,32 @@ def evaluate(
     )
 
 
+def answers(predictions: Predictions, how: str, *, bins: OrdinalScale | None = None, paper: bool = False) -> Decoded:
+    """Predicted bins and values, as `evaluate` judges them.
+
+    Args:
+        predictions: Of one model.
+        how: "mode", "median" or "mean".
+        bins: The classes to judge on; by default those of the predictions.
+        paper: Decode on the model's own classes and only then sort into bins, as papers do.
+
+    Returns:
+        Classes on ``bins``, and values in the unit of the scale, in bins where no age is known.
+
+    Raises:
+        ValueError: ``bins`` cuts a class of the predictions, or ``how`` is no decoder.
+
+    Example:
+        >>> said = Predictions.from_probs([[0.4, 0.3, 0.3]], OrdinalScale.years(16, 18), age=[17])
+        >>> bins = OrdinalScale.parse("0-16,17+")
+        >>> answers(said, "mode", bins=bins).classes, answers(said, "mode", bins=bins, paper=True).classes
+        (array([1]), array([0]))
+    """
+    judged = predictions if bins is None else predictions.on(bins)
+    measured = predictions if predictions.known_age.any() else _on_positions(judged)
+    return (_paper_answers if paper else _common_answers)(predictions, judged, measured, how)
+
+
 def _common_answers(predictions: Predictions, judged: Predictions, measured: Predictions, how: str) -> Decoded:
     """Predicted bins, and values in the unit of the errors, by a rule that treats every loss alike."""
     classes, values = decode(judged, how).classes, decode(measured, how).values

@@ -74,7 +74,7 @@ def paired_bootstrap(
     check_confidence(confidence)
     if n_resamples < 1:
         raise ValueError(f"Expected `n_resamples` to be at least 1, but got {n_resamples}.")
-    differences = _differences(errors_a, errors_b)
+    differences = paired_errors(errors_a, errors_b)
     seeds, n = differences.shape
     codes = cluster_codes(cluster, n)
     sizes = cluster_totals(np.ones((1, n)), codes)[0]
@@ -90,7 +90,7 @@ def paired_bootstrap(
         deviations[block] = (drawn @ of_samples) / (drawn @ sizes) - difference
     deviations *= _expansion(clusters, confidence)
     if seeds > 1:
-        per_seed = (differences.mean(axis=1) - difference) * _share_of_seeds(differences, codes)
+        per_seed = (differences.mean(axis=1) - difference) * share_of_seeds(differences, codes)
         for block, drawn in resample_counts(seeds, n_resamples, rng):
             deviations[block] += _expansion(seeds, confidence) * (drawn @ per_seed) / seeds
 
@@ -227,7 +227,8 @@ def verdict(
     return said + (", with one seed each, so that chance in training is not counted." if result.seeds == 1 else ".")
 
 
-def _differences(errors_a: npt.ArrayLike, errors_b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def paired_errors(errors_a: npt.ArrayLike, errors_b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """``(S, N)`` differences of errors that are ``(S, N)`` or ``(N,)``; ValueError where they do not fit."""
     a, b = np.asarray(errors_a, dtype=np.float64), np.asarray(errors_b, dtype=np.float64)
     if a.shape != b.shape or a.ndim not in (1, 2) or a.size == 0:
         raise ValueError(
@@ -247,7 +248,7 @@ def _expansion(units: int, confidence: float) -> float:
     return math.sqrt(units / (units - 1)) * float(t.ppf(upper, units - 1)) / NormalDist().inv_cdf(upper)
 
 
-def _share_of_seeds(differences: npt.NDArray[np.float64], codes: IntArray | None) -> float:
+def share_of_seeds(differences: npt.NDArray[np.float64], codes: IntArray | None) -> float:
     """What share of the seeds' standard deviation is due to the seeds and not to the finite number of samples."""
     seeds, n = differences.shape
     of_seeds = differences.mean(axis=1, keepdims=True)

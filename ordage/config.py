@@ -17,7 +17,10 @@ from typing import Any, Literal, Self
 
 from .errors import DataError, UsageError, did_you_mean
 
-__all__ = ["CompareConfig", "DataConfig", "RunConfig", "TrainingConfig", "read_duration", "read_yaml"]
+__all__ = ["REFERENCE", "CompareConfig", "DataConfig", "RunConfig", "TrainingConfig", "read_duration", "read_yaml"]
+
+
+REFERENCE = "softmax"  # the loss that all others are held against
 
 
 def option(default: Any, help: str, *, panel: str, flags: tuple[str, ...] = (), minimum: float | None = None) -> Any:
@@ -66,7 +69,13 @@ class DataConfig:
         panel="Data",
         minimum=3,
     )
-    fold: int = option(0, "Which fold is tested, from 0; also of folds that the data brings.", panel="Data", minimum=0)
+    fold: int | None = option(
+        None,
+        "Which fold is tested, also of folds that the data brings; the first, 0, when left out, and in compare every "
+        "one in turn.",
+        panel="Data",
+        minimum=0,
+    )
     near_duplicates: bool = option(
         False,
         "Keep near-identical images on one side of the split too, not only identical ones.",
@@ -270,7 +279,7 @@ class RunConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig(TrainingConfig):
-    """The same protocol over several losses and seeds: ``ordage compare``."""
+    """The same protocol over several losses, seeds, folds and backbones: ``ordage compare``."""
 
     losses: tuple[str, ...] = option(
         ("coral", "softmax"),
@@ -278,14 +287,36 @@ class CompareConfig(TrainingConfig):
         panel="Model",
         flags=("--losses", "--loss"),
     )
+    models: tuple[str, ...] = option(
+        (), "Backbones to compare the losses on, separated by commas, instead of one --model.", panel="Model"
+    )
     seeds: tuple[int, ...] = option(
         (0, 1, 2), "Training seeds, separated by commas.", panel="Training", flags=("--seeds", "--seed")
+    )
+    lrs: tuple[float, ...] = option(
+        (),
+        "Peak learning rates to try for every loss alike; the one that is best on validation, by the first seed, "
+        "trains all seeds.",
+        panel="Training",
     )
     baseline: bool = option(
         True, "Also train plain softmax as the reference.", panel="Model", flags=("--baseline/--no-baseline",)
     )
+    ladder: bool = option(
+        False,
+        "Instead of losses, compare the steps from a plain small net to the best that the data allows, each with "
+        "what it brings.",
+        panel="Model",
+        flags=("--ladder",),
+    )
     epochs: int | None = option(
         None, "Passes over the training part; 12, or as many as --time-limit allows.", panel="Training", minimum=1
+    )
+    jobs: int = option(
+        1, "Trainings side by side, each on its GPU or its share of the cores.", panel="Machine", minimum=1
+    )
+    devices: str = option(
+        "1", "GPUs that the trainings are dealt to, as many side by side; all: every one.", panel="Machine"
     )
 
     usual_epochs = 12
@@ -294,17 +325,23 @@ class CompareConfig(TrainingConfig):
         """Put the reference last and refuse repeated cells."""
         super().__post_init__()
         losses = self.losses
-        if self.baseline and "softmax" not in losses:
-            losses = (*losses, "softmax")
-        for name, values in (("losses", losses), ("seeds", self.seeds)):
-            if not values or len(set(values)) < len(values):
+        if self.baseline and REFERENCE not in losses:
+            losses = (*losses, REFERENCE)
+        axes: dict[str, tuple[Any, ...]] = {"losses": losses, "seeds": self.seeds}
+        for name, values in {**axes, "models": self.models, "lrs": self.lrs}.items():
+            if len(set(values)) < len(values) or (name in axes and not values):
                 raise ValueError(f"one or more different {name}")
+        if self.models and self.model != "auto":
+            raise ValueError("--models or --model, not both")
+        if self.lrs and self.lr is not None:
+            raise ValueError("--lrs or --lr, not both")
         object.__setattr__(self, "losses", losses)
 
-    def cell(self, loss: str, seed: int) -> RunConfig:
-        """Return the run that trains one loss with one seed."""
+    def run(self, changes: Mapping[str, Any]) -> RunConfig:
+        """Return the options of one training, with the first seed, and with ``changes`` of these."""
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingConfig)}
-        return RunConfig(**shared, loss=loss, seed=seed)
+        shared["epochs"] = self.most_epochs
+        return RunConfig(**{**shared, "seed": self.seeds[0], **changes})
 
 
 def read_duration(text: str) -> float:

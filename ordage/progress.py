@@ -43,14 +43,15 @@ class Reporter:
     Args:
         level: 0 says nothing, 1 the notes, 2 the details too.
         prefix: put before every note; ``compare`` names the cell there.
+        bars: whether to draw bars; several processes would draw over each other's.
     """
 
-    def __init__(self, level: int = 1, prefix: str = "") -> None:
+    def __init__(self, level: int = 1, prefix: str = "", *, bars: bool = True) -> None:
         """Draw bars only where stderr is a terminal."""
         self.level = level
         self.prefix = prefix
         self._spoken = time.monotonic()
-        self._bars = level > 0 and sys.stderr.isatty()
+        self._bars = bars and level > 0 and sys.stderr.isatty()
 
     def note(self, text: str) -> None:
         """Print one line."""

@@ -66,7 +66,7 @@ def print_comparison(comparison: Comparison) -> None:
     """Print a row a loss, the constants, and the verdicts."""
     report = comparison.report
     console = _console()
-    rows = [(row["loss"], row, row["seeds"]) for row in report["losses"]]
+    rows = [(row["arm"], row, row["seeds"]) for row in report["losses"]]
     seeds = max(len(row["seeds"]) for row in report["losses"])
     mean = f"mean of {seeds} seed{'s' if seeds > 1 else ''} ± their standard deviation"
     title = f"{_counts(report['test'])} over images, {mean}"
@@ -76,9 +76,9 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(f"Verdict: {text}", soft_wrap=True, style="bold")
     for row in report["losses"]:
         if row["collapsed"]:
-            console.print(f"Warning: {row['loss']} predicts one bin for nearly every image.", soft_wrap=True)
+            console.print(f"Warning: {row['arm']} predicts one bin for nearly every image.", soft_wrap=True)
     for failed in report["failed"]:
-        console.print(f"Failed: {failed['loss']}, seed {failed['seed']}: {failed['error']}", soft_wrap=True)
+        console.print(f"Failed: {failed['arm']}, seed {failed['seed']}: {failed['error']}", soft_wrap=True)
     console.print(f"Comparison: {comparison.path}", soft_wrap=True)
 
 
@@ -279,7 +279,7 @@ def _paper_line(rows: list[dict[str, Any]]) -> str:
     """One line on what each paper's own way of reading the model would have printed."""
     said = ", ".join(
         f"{loss} ({paper['decoder']}) {_share(paper['bin_accuracy'])} / {_number(paper['mae'])}"
-        for loss, paper in ((row["loss"], row["paper"]) for row in rows)
+        for loss, paper in ((row["arm"], row["paper"]) for row in rows)
     )
     return (
         "Every loss is read alike: accuracy by the mode, off by one and MAE by the median. "

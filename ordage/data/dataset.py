@@ -256,27 +256,27 @@ class _Exclusive:
 
     def parts(self, config: DataConfig) -> NDArray[np.str_]:
         """Return each sample's part."""
+        tested = config.fold or 0
         if config.splits is not None and config.folds is not None:
             raise UsageError("--folds and --splits exclude each other")
         if config.splits is not None:
-            part = read_splits(config.splits, self.table["id"], config.fold)
+            part = read_splits(config.splits, self.table["id"], tested)
             if left := int((part == "").sum()):
                 self.manifest.notes.append(f"{left} samples are not in {config.splits} and are left out")
             return self._completed(self._without_leaks(part), config)
         if config.folds is not None:
-            return parts_of_folds(
-                make_folds(self.strata, self.cluster, config.folds, seed=config.split_seed), config.fold
-            )
+            folds = make_folds(self.strata, self.cluster, config.folds, seed=config.split_seed)
+            return parts_of_folds(folds, tested)
         if "part" in self.table:
             return self._completed(self._without_leaks(self.table["part"].to_numpy(np.str_).astype("<U5")), config)
         if "fold" in self.table:
             fold = self.table["fold"].to_numpy(np.int64)
             self.manifest.notes.append(
-                f"official folds {fold.min()} to {fold.max()}: fold {config.fold} is tested (--fold), the one before "
+                f"official folds {fold.min()} to {fold.max()}: fold {tested} is tested (--fold), the one before "
                 "it validates"
             )
-            return self._without_leaks(parts_of_folds(fold, config.fold))
-        if config.fold:
+            return self._without_leaks(parts_of_folds(fold, tested))
+        if tested:
             raise UsageError(f"--fold {config.fold}: the data brings no folds; make some by --folds")
         return split(self.strata, self.cluster, seed=config.split_seed)
 

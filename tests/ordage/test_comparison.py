@@ -39,7 +39,7 @@ def test_all_cells_are_judged_on_the_same_images(finished):
 
 def test_figures_are_means_over_seeds_of_the_cells_own(finished):
     for row in finished.report["losses"]:
-        runs = [cell.run for cell in finished.cells if cell.loss == row["loss"]]
+        runs = [cell.run for cell in finished.cells if cell.arm.name == row["loss"]]
         errors, correct = [], []
         for run in runs:
             predictions = run.predictions("test")

@@ -1,0 +1,260 @@
+"""Cells at work: one after another in this process, or several side by side, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ..cell import run_cell
+from ..config import CompareConfig, RunConfig
+from ..devices import make_accelerator
+from ..errors import Interrupted, MissingError, OrdageError, UsageError
+from ..processes import parse_devices
+from ..progress import Reporter
+from ..runs import Run
+from .design import Cell
+from .standings import reason_of
+from .workshop import Workshop
+
+__all__ = ["cell_devices", "run_cells"]
+
+GRACE = 120.0  # seconds that interrupted processes have to save their state
+
+
+def cell_devices(config: CompareConfig) -> list[str | None]:
+    """Return the device of each place at which a cell can be trained; None for the one of the options.
+
+    Raises:
+        UsageError: devices that mean nothing here.
+        MissingError: more than there are GPUs.
+    """
+    number = parse_devices(config.devices)
+    if number == 1:
+        return [None] * config.jobs
+    device = make_accelerator(config).device
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if number is not None and not gpus:
+        raise UsageError(f"--devices {number}: is for GPUs; cells share the cores of a CPU by --jobs {number}")
+    if number is not None and number > gpus:
+        raise MissingError(f"--devices {number}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
+    used: list[str | None] = [f"cuda:{index}" for index in range(number or gpus)] or [None]
+    return used * -(-config.jobs // len(used))  # as many on each as the jobs need, and at least one
+
+
+def run_cells(
+    cells: Sequence[Cell], workshop: Workshop, devices: Sequence[str | None], verbosity: int, about: str = ""
+) -> dict[Cell, Exception]:
+    """Train all that is not done yet, and return what failed.
+
+    Args:
+        cells: in the order in which they begin.
+        workshop: has what they need.
+        devices: of each place at which a cell can be trained; several make as many processes.
+        verbosity: 0 says nothing, 1 a line a cell, 2 a line an epoch.
+        about: put before what is said of each.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM, once all states are saved.
+    """
+    todo = []
+    for number, cell in enumerate(cells, start=1):
+        prefix = f"[{number}/{len(cells)}] {about}{cell.title}: "
+        if cell.run.finished:
+            Reporter(verbosity).note(f"{prefix}done before")
+        else:
+            todo.append(_Task(cell, prefix))
+    places = devices[: max(1, len(todo))]
+    if len(places) > 1:
+        return _side_by_side(todo, places, verbosity)
+    return _one_after_another(todo, workshop, verbosity)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A cell, and what the lines about it begin with."""
+
+    cell: Cell
+    prefix: str
+
+    def done(self, verbosity: int) -> None:
+        report = self.cell.run.report
+        test = report["test"]["test"]
+        Reporter(verbosity).note(
+            f"{self.prefix}bins {test['bin_accuracy']:.1%}, off-by-one {test['off_by_one_accuracy']:.1%}, "
+            f"MAE {test['mae']:.2f}, {report['training']['seconds']:.0f} s"
+        )
+
+    def failed(self, error: Exception, verbosity: int) -> None:
+        Reporter(verbosity).note(f"{self.prefix}failed: {reason_of(error)}")
+
+
+def _one_after_another(todo: list[_Task], workshop: Workshop, verbosity: int) -> dict[Cell, Exception]:
+    failures: dict[Cell, Exception] = {}
+    for task in todo:
+        config = task.cell.config
+        try:
+            run_cell(config, workshop.prepared(config), task.cell.run, Reporter(verbosity, task.prefix))
+        except Interrupted as stop:
+            raise Interrupted(f"{task.prefix}{stop}") from None
+        except Exception as error:  # be it memory or a defect of somebody's loss: the other cells are none the worse
+            failures[task.cell] = error
+            task.failed(error, verbosity)
+            continue
+        task.done(verbosity)
+    return failures
+
+
+def _side_by_side(todo: list[_Task], places: Sequence[str | None], verbosity: int) -> dict[Cell, Exception]:
+    """Deal the cells to as many processes as there are places."""
+    waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+    for task in todo:
+        waiting.put(task)
+    for _ in places:
+        waiting.put(None)
+    ended: queue.SimpleQueue[tuple[_Task, Exception | None] | None] = queue.SimpleQueue()
+    threads = max(1, torch.get_num_threads() // len(places))
+    workers = [_Worker(device, threads, waiting, ended, verbosity) for device in places]
+    failures: dict[Cell, Exception] = {}
+    try:
+        with _both_interrupts():
+            for worker in workers:
+                worker.start()
+            left = len(workers)
+            while left:
+                said = ended.get()
+                if said is None:
+                    left -= 1
+                    continue
+                task, error = said
+                if error is None:
+                    task.done(verbosity)
+                else:
+                    failures[task.cell] = error
+                    task.failed(error, verbosity)
+    except KeyboardInterrupt:
+        while not waiting.empty():
+            waiting.get()
+        for worker in workers:
+            worker.interrupt()
+        raise Interrupted("interrupted; the state of every cell is saved, and --resume goes on") from None
+    finally:
+        for worker in workers:
+            worker.end()
+    return failures
+
+
+class _Worker(threading.Thread):
+    """A process that trains cells, and the thread that hands them to it."""
+
+    def __init__(
+        self,
+        device: str | None,
+        threads: int,
+        waiting: queue.SimpleQueue[_Task | None],
+        ended: queue.SimpleQueue[tuple[_Task, Exception | None] | None],
+        verbosity: int,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._device, self._waiting, self._ended, self._verbosity = device, waiting, ended, verbosity
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from ordage.comparison.cells import follow; follow()"],
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches it through the first process alone, once
+        )
+
+    def run(self) -> None:
+        """Hand over one cell after another."""
+        try:
+            while (task := self._waiting.get()) is not None:
+                self._ended.put((task, self._train(task)))
+                if self._process.poll() is not None:  # the others go on with what is left
+                    break
+        finally:
+            self._ended.put(None)
+
+    def _train(self, task: _Task) -> Exception | None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        config = task.cell.config if self._device is None else replace(task.cell.config, device=self._device)
+        call = {"config": config.to_dict(), "run": str(task.cell.run.path), "prefix": task.prefix}
+        try:
+            self._process.stdin.write(json.dumps({**call, "verbosity": self._verbosity}) + "\n")
+            self._process.stdin.flush()
+            said = self._process.stdout.readline()
+        except OSError:
+            said = ""
+        if not said:
+            return OrdageError(f"its process ended with code {self._process.wait()}")
+        failed = json.loads(said)
+        if failed is None:
+            return None
+        kind = next((kind for kind in OrdageError.__subclasses__() if kind.exit_code == failed["code"]), OrdageError)
+        return kind(failed["reason"])
+
+    def interrupt(self) -> None:
+        """Let the process save the state of its cell and end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """End the process, which ends by itself where it was interrupted or has nothing more to do."""
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has ended by itself
+            self._process.stdin.close()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def follow() -> None:
+    """Train the cells that the first process hands over, a line each on stdin; answer each by a line on stdout."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what somebody's loss prints is no answer
+    workshop = Workshop(Reporter(0))
+    try:
+        for line in sys.stdin:
+            call: dict[str, Any] = json.loads(line)
+            config = RunConfig.parse(call["config"])
+            reporter = Reporter(call["verbosity"], call["prefix"], bars=False)
+            answer = None
+            try:
+                run_cell(config, workshop.prepared(config), Run(call["run"]), reporter)
+            except Interrupted:
+                sys.exit(130)
+            except Exception as error:  # as in one process
+                answer = {"code": getattr(error, "exit_code", 1), "reason": reason_of(error)}
+            print(json.dumps(answer), file=answers, flush=True)
+    except KeyboardInterrupt:  # between two cells, or in what has no state to save
+        sys.exit(130)
+
+
+@contextmanager
+def _both_interrupts() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
