@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Okabe and Ito 2008: apart for every kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 QUIET = "#767676"
+DEEP = "#08306B"  # the darkest of the blues that shares are drawn in, to write on the light ones
 MOST_WRITTEN = 14  # classes up to which every cell of a matrix has its number written in
 
 Models = Predictions | Mapping[str, Predictions]
@@ -50,7 +51,7 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
     if size <= MOST_WRITTEN:
         for row, column in np.argwhere(counts > 0):
             share = shares[row, column]
-            colour = "white" if share > 0.55 else "black"
+            colour = "white" if share > 0.55 else DEEP
             text = "<1" if share < 0.01 else f"{100 * share:.0f}"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     every = max(1, size // 24 + (size > 24))
@@ -198,8 +199,9 @@ def density_figure(predictions: Predictions) -> Figure:
     counts, _, _ = np.histogram2d(true, said, bins=(edges, edges))
     figure, axes = _figure(5.2, 4.8)
     shown = np.where(counts > 0, counts, np.nan).T
-    image = axes.pcolormesh(edges, edges, shown, cmap="viridis", norm="log")
-    figure.colorbar(image, ax=axes, label="images")
+    image = axes.pcolormesh(edges, edges, shown, cmap="viridis", norm="log", rasterized=True)
+    # Beside the axes, which are square, and as high as these are; counts as plain numbers.
+    figure.colorbar(image, cax=axes.inset_axes((1.04, 0, 0.05, 1)), label="images", format="%g")
     axes.plot([low, high], [low, high], color=QUIET, linewidth=0.8, linestyle="--")
     unit = predictions.scale.unit
     axes.set(xlabel=f"true age ({unit})", ylabel=f"predicted age ({unit})", title="Predicted and true")

@@ -30,6 +30,12 @@ class Effort:
     n: int
     n_seeds: int
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """In a few words each, to two digits."""
+        images = () if self.samples is None else (f"{_rounded(self.samples):,} images",)
+        return (*images, *(() if self.seeds is None else (_count(_rounded(self.seeds)),)))
+
     def __str__(self) -> str:
         """One sentence."""
         ways = []

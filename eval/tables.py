@@ -27,7 +27,7 @@ class TextTable:
     """A table whose cells are text.
 
     Args:
-        title: What stands above it.
+        title: What stands above it; empty for nothing.
         header: Names of the columns; empty for a table without any.
         rows: The cells; the first column is a name, the others are numbers.
         notes: Sentences below it.
@@ -44,7 +44,7 @@ class TextTable:
         header = self.header or ("",) * width
         lines = [header, ("---", *("---:",) * (width - 1)), *self.rows]
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        return "\n\n".join([f"**{self.title}**", table, *self.notes])
+        return "\n\n".join([*([f"**{self.title}**"] if self.title else []), table, *self.notes])
 
     def to_rich(self) -> rich.table.Table:
         """The table for a terminal; its notes are the caption."""
@@ -54,7 +54,7 @@ class TextTable:
 
         table = Table(
             box=box.SIMPLE_HEAD,
-            title=escape(self.title),
+            title=escape(self.title) or None,
             title_justify="left",
             caption=escape("\n".join(self.notes)) or None,
             caption_justify="left",

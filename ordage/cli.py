@@ -155,6 +155,15 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Results only.", rich
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="A line an epoch.", rich_help_panel=_RUN_PANEL)]
 
 
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report/--no-report", help="Write report.html, summary.md and the figures.", rich_help_panel=_RUN_PANEL
+    ),
+]
+Open = Annotated[bool, typer.Option("--open", help="Show the page in the browser.", rich_help_panel=_RUN_PANEL)]
+
+
 def _work(
     config: Config = None,
     out: Out = Path("runs"),
@@ -239,8 +248,16 @@ def _with_options(
 
 @app.command(name="fit")
 @_with_options(RunConfig)
-def _fit(options: dict[str, Any], work: dict[str, Any], json_output: Json = False, debug: Debug = False) -> None:
+def _fit(
+    options: dict[str, Any],
+    work: dict[str, Any],
+    report: Report = True,
+    open_: Open = False,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
     """Train one model and judge it on the test part."""
+    _check_open(report, open_)
     from . import tables
     from .fitting import fit
 
@@ -248,17 +265,48 @@ def _fit(options: dict[str, Any], work: dict[str, Any], json_output: Json = Fals
     if not processes.is_first():
         return
     _print(tables.run_json(run), json_output, lambda: tables.print_run(run))
+    if report:
+        from .reporting import report_run
+
+        _show(report_run(run), open_, json_output)
 
 
 @app.command(name="compare")
 @_with_options(CompareConfig)
-def _compare(options: dict[str, Any], work: dict[str, Any], json_output: Json = False, debug: Debug = False) -> None:
+def _compare(
+    options: dict[str, Any],
+    work: dict[str, Any],
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what would be trained and how long it would take, by some steps of each.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = False,
+    report: Report = True,
+    open_: Open = False,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
     """Train several losses under one protocol and say whether they differ."""
+    _check_open(report, open_)
     from . import tables
+
+    if dry_run:
+        from .comparison.estimate import estimate
+
+        planned = estimate(options, verbosity=work["verbosity"])
+        _print(planned, json_output, lambda: tables.print_plan(planned))
+        return
     from .comparison import compare
 
     comparison = compare(options, **work)
     _print(tables.comparison_json(comparison), json_output, lambda: tables.print_comparison(comparison))
+    if report:
+        from .reporting import report_comparison
+
+        _show(report_comparison(comparison), open_, json_output)
     if failed := comparison.report["failed"]:
         raise typer.Exit(failed[0]["exit_code"])
 
@@ -301,8 +349,7 @@ def _inspect(
 ) -> None:
     """Look at every image and label before anything is trained on them."""
     for flag, path in (("--html", html), ("--write", write), ("--rejected", rejected)):
-        if path is not None and not path.parent.is_dir():  # told before the work, not after it
-            raise UsageError(f"{flag} {path}: there is no folder {path.parent}")
+        _check_folder(flag, path)
     from . import tables
     from .inspection import inspect as look
     from .inspection import write_page, write_rejected
@@ -394,6 +441,10 @@ def _evaluate(
     figures: Annotated[
         Path | None, typer.Option(help="Folder to draw the figures into.", rich_help_panel=_JUDGING_PANEL)
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="File to write a page into.", rich_help_panel=_JUDGING_PANEL)
+    ] = None,
+    open_: Open = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown.", rich_help_panel=_JUDGING_PANEL)
     ] = False,
@@ -401,6 +452,8 @@ def _evaluate(
     debug: Debug = False,
 ) -> None:
     """Judge a run on its test part, on other data, beside another run; or the answers of any other program."""
+    _check_open(html is not None, open_, "--html")
+    _check_folder("--html", html)
     from . import tables
     from .judging import judge
 
@@ -429,8 +482,33 @@ def _evaluate(
     if figures is not None:
         from .drawing import draw
 
-        content["figures"] = [str(path) for path in draw(judged, other, figures)]
+        content["figures"] = [str(path) for path in draw([judged, *([] if other is None else [other])], figures)]
+    if html is not None:
+        from .reporting import report_judged
+
+        content["html"] = str(report_judged(judged, other, run, html))
     _print(content, json_output, lambda: tables.print_judged(judged, other, markdown=markdown))
+    if html is not None:
+        _show(html, open_, json_output)
+
+
+@app.command(name="report")
+def _report(
+    paths: Annotated[list[Path], typer.Argument(help="A run, a comparison, or several runs to compare.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder to write into; that of the run, or report for several, when left out."),
+    ] = None,
+    open_: Open = False,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write report.html, summary.md and the figures anew from saved predictions, without training."""
+    from .reporting import report
+
+    page = report(paths, out)
+    _print({"html": str(page)}, json_output, lambda: None)
+    _show(page, open_, json_output)
 
 
 @app.command(name="losses")
@@ -440,6 +518,27 @@ def _losses(json_output: Json = False, debug: Debug = False) -> None:
 
     rows = tables.loss_rows()
     _print({"losses": rows}, json_output, lambda: tables.print_losses(rows))
+
+
+def _check_folder(flag: str, path: Path | None) -> None:
+    """Tell before the work, not after it, that a file has no folder to go into."""
+    if path is not None and not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: there is no folder {path.parent}")
+
+
+def _check_open(written: bool, shown: bool, flag: str = "--report") -> None:
+    if shown and not written:
+        raise UsageError(f"--open: there is no page to show without {flag}")
+
+
+def _show(page: Path, shown: bool, as_json: bool) -> None:
+    """Say where a page is, and show it where that is asked for."""
+    if not as_json:
+        print(f"Page: {page}")
+    if shown:
+        from .reporting import open_page
+
+        open_page(page)
 
 
 def _print(content: dict[str, Any], as_json: bool, table: Callable[[], None]) -> None:

@@ -139,6 +139,12 @@ class DataConfig:
                 raise UsageError(f"Expected {declared.name} to be at least {minimum:g}, but got {value:g}")
         return config
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that are not as they are when left out, as `to_dict` returns them."""
+        usual = type(self)().to_dict()
+        return {name: value for name, value in self.to_dict().items() if value != usual[name]}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options as YAML and JSON can hold them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .config import RunConfig
     from .data.dataset import Dataset
 
-__all__ = ["Diagnosis", "Evidence", "diagnose"]
+__all__ = ["Diagnosis", "Evidence", "Try", "diagnose"]
 
 NO_BETTER = 0.98  # of a constant's error that an answer must stay below to be worth anything
 OVERFITTED = 1.5  # times the error on its own training images that others have
@@ -25,7 +25,22 @@ ROSE = 1.3  # times its lowest value that the training loss ends at, where train
 NEGLECTED = 1.7  # times the error over images that the mean of the bins' errors is
 MUCH_SMALLER = 1.5  # times the input that the files are, before their detail counts
 WAITING = 0.1  # of the time of an epoch, from which on it is worth a word
+KNOWS = "tf_efficientnet_lite0"  # a backbone with weights that is quick on a CPU too
+KNOWS_AT = 128  # pixels: its weights were made for 224, which cost three times as much
 FEW = 50_000  # images below which a backbone that knows other pictures is ahead of one from scratch
+
+
+@dataclass(frozen=True)
+class Try:
+    """Options that may help, in place of those that were given.
+
+    Attributes:
+        what: it is, in a few words.
+        options: by name.
+    """
+
+    what: str
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,12 +50,14 @@ class Diagnosis:
     Attributes:
         name: a short name that stays the same, such as ``overfitting``.
         evidence: the figures that show it.
-        advice: what to try.
+        advice: what to try, in words.
+        tries: what of that can be tried by other options alone.
     """
 
     name: str
     evidence: str
     advice: str
+    tries: tuple[Try, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,7 @@ def _no_better_than_a_constant(seen: Evidence) -> Diagnosis | None:
         "nothing learned",
         f"validation MAE {seen.val.headline.mae.value:.2f}, and {seen.constant:.2f} by always answering the same",
         f"another --lr (it was {seen.config.lr:g}), longer training, and ordage inspect: are the ages right?",
+        (Try("another learning rate", {"lr": "find"}),),
     )
 
 
@@ -106,6 +124,7 @@ def _collapsed(seen: Evidence) -> Diagnosis | None:
         "collapsed",
         f"{share:.0%} of its answers are the same bin",
         f"longer training, another --lr (it was {seen.config.lr:g}), {last}",
+        (Try("every bin equally often", {"sampling": "balanced"}),) if seen.learned else (),
     )
 
 
@@ -117,6 +136,7 @@ def _diverged(seen: Evidence) -> Diagnosis | None:
         "diverged",
         f"the training loss went from {min(losses):.3g} up to {losses[-1]:.3g}",
         f"a lower --lr (it was {seen.config.lr:g})",
+        (Try("a lower learning rate", {"lr": float(f"{float(seen.config.lr or 0) / 3:.1g}")}),),
     )
 
 
@@ -127,17 +147,25 @@ def _overfitting(seen: Evidence) -> Diagnosis | None:
     if not spoiled and seen.gap < OVERFITTED:
         return None
     later = f"; validation MAE {errors[best]:.2f} after epoch {best + 1}, {errors[-1]:.2f} after {len(errors)}"
-    more = {"none": "--augment light, ", "light": "--augment full, "}.get(str(seen.config.augment), "")
+    stronger = {"none": "light", "light": "full"}.get(str(seen.config.augment))
+    tries = [] if stronger is None else [Try("stronger augmentation", {"augment": stronger})]
+    if spoiled:
+        tries.append(Try("shorter training", {"epochs": best + 1, "time_limit": None}))
+    more = f"--augment {stronger}, " if stronger else ""
     stop = f"--epochs {best + 1}, " if spoiled else ""
     evidence = seen.errors + (later if spoiled else "")
-    return Diagnosis("overfitting", evidence, f"{more}{stop}more images, or a smaller net")
+    return Diagnosis("overfitting", evidence, f"{more}{stop}more images, or a smaller net", tuple(tries))
 
 
 def _underfitting(seen: Evidence) -> Diagnosis | None:
     if not seen.learned or seen.gap > FITTED_ALIKE:
         return None
-    longer = "a longer --time-limit" if seen.config.time_limit is not None else f"--epochs {2 * len(seen.rows)}"
-    return Diagnosis("underfitting", seen.errors, f"{longer}, or a larger net")
+    options: dict[str, Any]
+    if (seconds := seen.config.seconds) is not None:
+        longer, options = "a longer --time-limit", {"time_limit": f"{2 * seconds:g}s"}
+    else:
+        longer, options = f"--epochs {2 * len(seen.rows)}", {"epochs": 2 * len(seen.rows)}
+    return Diagnosis("underfitting", seen.errors, f"{longer}, or a larger net", (Try("longer training", options),))
 
 
 def _rare_ages_neglected(seen: Evidence) -> Diagnosis | None:
@@ -150,6 +178,7 @@ def _rare_ages_neglected(seen: Evidence) -> Diagnosis | None:
         "rare ages neglected",
         f"MAE {mean:.2f} over images, but {over_bins:.2f} as the mean over bins",
         "--class-weights effective or --sampling balanced, if every bin matters alike",
+        (Try("rare ages weigh more", {"class_weights": "effective"}),),
     )
 
 
@@ -161,6 +190,7 @@ def _bins_hide_ages(seen: Evidence) -> Diagnosis | None:
         "ages hidden in bins",
         f"the model learned {len(seen.dataset.classes)} bins, not years",
         "it without --train-on bins" if exact else "exact ages, if you have them: they teach more",
+        (Try("exact ages instead of bins", {"train_on": "years"}),) if exact else (),
     )
 
 
@@ -172,6 +202,7 @@ def _input_smaller_than_files(seen: Evidence) -> Diagnosis | None:
         "detail thrown away",
         f"half of the images are {side} pixels or more, and the model sees {size}",
         f"--img-size {min(side, 2 * size)}",
+        (Try("more resolution", {"img_size": min(side, 2 * size)}),),
     )
 
 
@@ -179,7 +210,8 @@ def _colour_thrown_away(seen: Evidence) -> Diagnosis | None:
     if seen.config.in_chans != 1 or seen.dataset.colour_share < 0.5:
         return None
     share = f"{seen.dataset.colour_share:.0%}"
-    return Diagnosis("colour thrown away", f"{share} of the images are in colour, the input is grey", "--in-chans 3")
+    evidence = f"{share} of the images are in colour, the input is grey"
+    return Diagnosis("colour thrown away", evidence, "--in-chans 3", (Try("colour", {"in_chans": 3}),))
 
 
 def _from_scratch(seen: Evidence) -> Diagnosis | None:
@@ -189,7 +221,8 @@ def _from_scratch(seen: Evidence) -> Diagnosis | None:
     return Diagnosis(
         "from scratch",
         f"{count:,} images to train on, and no pretrained weights",
-        "a backbone that knows other pictures, such as --model tf_efficientnet_lite0 --img-size 128",
+        f"a backbone that knows other pictures, such as --model {KNOWS} --img-size {KNOWS_AT}",
+        (Try("a pretrained backbone", {"model": KNOWS, "img_size": KNOWS_AT, "in_chans": 3}),),
     )
 
 
@@ -219,7 +252,7 @@ RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
 )
 
 
-def diagnose(evidence: Evidence) -> list[dict[str, str]]:
+def diagnose(evidence: Evidence) -> list[dict[str, Any]]:
     """Return what the rules find, the gravest first, as a report holds it."""
     found = (rule(evidence) for rule in RULES)
     return [dataclasses.asdict(diagnosis) for diagnosis in found if diagnosis is not None]

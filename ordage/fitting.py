@@ -118,5 +118,7 @@ class _Work:
         prepared, resolved = prepare_run(asked, manifest, [asked.loss], reporter, check_weights=not goes_on)
         what = f"{prepared.plan.model}_{asked.loss}_seed{asked.seed}"
         run = Run(processes.from_first(lambda: claim_directory(self.out, path, what, overwrite=self.overwrite)))
+        if not goes_on:
+            processes.from_first(lambda: run.save_asked(asked))
         run_cell(resolved, prepared, run, reporter)
         return run

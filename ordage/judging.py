@@ -33,6 +33,8 @@ from .runs import Run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .data.manifest import Manifest
+
 __all__ = ["AnswerColumns", "Judged", "judge", "judge_answers", "judge_data", "judge_run"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -47,12 +49,14 @@ class Judged:
         predictions: the answers with the truth.
         evaluation: the figures.
         notes: one line each on what a reader has to know beside the figures.
+        manifest: the samples, where they were read to be judged.
     """
 
     name: str
     predictions: Predictions
     evaluation: Evaluation
     notes: tuple[str, ...] = ()
+    manifest: Manifest | None = None
 
     def against(self, other: Judged) -> tuple[PairedDifference, str]:
         """Compare the errors with those of another model on the same samples.
@@ -203,7 +207,9 @@ def judge_data(
     else:
         scale, calibration = said.bins, None  # a calibration is of the model's own classes
     notes = (*said.notes, *_outside(run, predictions))
-    return Judged(_name(run), predictions, _evaluated(run, predictions, scale, asked.bins, calibration), notes)
+    return Judged(
+        _name(run), predictions, _evaluated(run, predictions, scale, asked.bins, calibration), notes, manifest
+    )
 
 
 @dataclass(frozen=True)

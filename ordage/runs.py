@@ -26,6 +26,7 @@ from .files import write_whole
 __all__ = ["CALIBRATION", "CONFIG", "REPORT", "Run", "describe_environment", "write_config", "write_json"]
 
 CONFIG = "config.yaml"
+ASKED = "asked.yaml"
 REPORT = "report.json"
 CALIBRATION = "calibration.json"
 
@@ -62,6 +63,16 @@ class Run:
     def config(self) -> RunConfig:
         """The resolved options, as saved."""
         return RunConfig.parse(read_yaml(self.path / CONFIG))
+
+    def save_asked(self, config: RunConfig) -> None:
+        """Write which options the user gave; all others were left to ordage."""
+        write_whole(self.path / ASKED, yaml.safe_dump(config.given, sort_keys=False, allow_unicode=True))
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The options that the user gave, as far as that is known."""
+        file = self.path / ASKED
+        return read_yaml(file) if file.exists() else self.config.given
 
     @property
     def begun(self) -> bool:

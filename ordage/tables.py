@@ -10,6 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ordage.eval.tables import TextTable
+
+from .result_tables import headline_table, number, share, with_effort
+
 if TYPE_CHECKING:
     from .comparison import Comparison
     from .judging import Judged
@@ -24,11 +28,11 @@ __all__ = [
     "print_comparison",
     "print_judged",
     "print_losses",
+    "print_plan",
     "print_run",
     "run_json",
 ]
 
-MISSING = "—"
 SHOWN_BINS = 24  # of a histogram; years of age would fill the screen
 
 
@@ -54,9 +58,9 @@ def print_run(run: Run) -> None:
     test = report["test"]
     console = _console()
     console.print(
-        _headline_table(
+        headline_table(
             [(report["loss"], test["headline"], None)], test["baselines"], test["error_unit"], _counts(test)
-        )
+        ).to_rich()
     )
     _print_diagnosis(console, report.get("diagnosis", []))
     console.print(f"Run: {run.path}", soft_wrap=True)
@@ -70,16 +74,41 @@ def print_comparison(comparison: Comparison) -> None:
     seeds = max(len(row["seeds"]) for row in report["losses"])
     mean = f"mean of {seeds} seed{'s' if seeds > 1 else ''} ± their standard deviation"
     title = f"{_counts(report['test'])} over images, {mean}"
-    console.print(_headline_table(rows, report["baselines"], report["error_unit"], title))
+    console.print(headline_table(rows, report["baselines"], report["error_unit"], title).to_rich())
     console.print(_paper_line(report["losses"]), soft_wrap=True)
-    for text in report["verdicts"]:
-        console.print(f"Verdict: {text}", soft_wrap=True, style="bold")
+    for pair in report["pairs"]:
+        console.print(f"Verdict: {with_effort(pair)}", soft_wrap=True, style="bold")
     for row in report["losses"]:
         if row["collapsed"]:
             console.print(f"Warning: {row['arm']} predicts one bin for nearly every image.", soft_wrap=True)
     for failed in report["failed"]:
         console.print(f"Failed: {failed['arm']}, seed {failed['seed']}: {failed['error']}", soft_wrap=True)
     console.print(f"Comparison: {comparison.path}", soft_wrap=True)
+
+
+def print_plan(planned: dict[str, Any]) -> None:
+    """Print what a comparison would train."""
+    console = _console()
+    rows = tuple(
+        (
+            arm["arm"],
+            f"{arm['cells']:,}",
+            f"{1000 * arm['seconds_per_step']:,.1f} ms",
+            _duration(arm["seconds_per_cell"]),
+            _duration(arm["cells"] * arm["seconds_per_cell"]),
+        )
+        for arm in planned["arms"]
+    )
+    header = ("", "trainings", "a step", "a training", "all of them")
+    console.print(TextTable("what would be trained, timed by some steps of each", header, rows).to_rich())
+    jobs = f", {planned['jobs']} side by side" if planned["jobs"] > 1 else ""
+    console.print(f"{planned['cells']} trainings{jobs}: about {_duration(planned['seconds'])}")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def judged_json(judged: Judged, other: Judged | None) -> dict[str, Any]:
@@ -142,11 +171,11 @@ def print_audit(content: dict[str, Any]) -> None:
         found = content[key]
         facts.add_row(name, f"{found['groups']:,} groups, {found['conflicts']:,} of them with different ages")
     always = (
-        f"always {constants['majority_bin']}: {_share(constants['majority_bin_accuracy'])} of the bins right, "
-        f"{_share(constants['majority_bin_off_by_one_accuracy'])} off by one"
+        f"always {constants['majority_bin']}: {share(constants['majority_bin_accuracy'])} of the bins right, "
+        f"{share(constants['majority_bin_off_by_one_accuracy'])} off by one"
     )
     if constants["median_age"] is not None:
-        always += f"; always {constants['median_age']:g}: MAE {_number(constants['median_age_mae'])} years"
+        always += f"; always {constants['median_age']:g}: MAE {number(constants['median_age_mae'])} years"
     facts.add_row("constants", always)
     console.print(facts)
     console.print(_histogram(ages))
@@ -224,44 +253,6 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=120)
 
 
-def _headline_table(
-    rows: list[tuple[str, dict[str, Any], list[int] | None]], baselines: dict[str, Any], unit: str, title: str
-) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("loss", no_wrap=True)
-    for column in ("bin accuracy (%)", "off by one (%)", f"MAE ({unit})"):
-        table.add_column(column, justify="right")
-    for name, figures, seeds in rows:
-        several = figures if seeds and len(seeds) > 1 else None
-        table.add_row(
-            name,
-            *(
-                _with_interval(figures[key], share=key != "mae", spread=several is not None)
-                for key in ("bin_accuracy", "off_by_one_accuracy", "mae")
-            ),
-        )
-    if baselines:
-        table.add_section()
-        table.add_row(
-            f"always {baselines['majority_bin']} (majority bin)",
-            _percent(baselines["majority_bin_accuracy"]),
-            _percent(baselines["majority_bin_off_by_one_accuracy"]),
-            MISSING,
-        )
-        if baselines["median_age"] is not None:
-            table.add_row(
-                f"always {baselines['median_age']:g} (median age)",
-                MISSING,
-                MISSING,
-                _number(baselines["median_age_mae"]),
-            )
-        else:
-            table.add_row(
-                f"always {baselines['median_bin']} (median bin)", MISSING, MISSING, _number(baselines["median_bin_mae"])
-            )
-    return table
-
-
 def _counts(test: dict[str, Any]) -> str:
     subjects = f" of {test['n_subjects']:,} people" if test["n_subjects"] else ""
     return f"{test['n']:,} test images{subjects}, {100 * test['confidence']:g} % intervals"
@@ -278,30 +269,10 @@ def _print_diagnosis(console: Console, findings: list[dict[str, str]]) -> None:
 def _paper_line(rows: list[dict[str, Any]]) -> str:
     """One line on what each paper's own way of reading the model would have printed."""
     said = ", ".join(
-        f"{loss} ({paper['decoder']}) {_share(paper['bin_accuracy'])} / {_number(paper['mae'])}"
+        f"{loss} ({paper['decoder']}) {share(paper['bin_accuracy'])} / {number(paper['mae'])}"
         for loss, paper in ((row["arm"], row["paper"]) for row in rows)
     )
     return (
         "Every loss is read alike: accuracy by the mode, off by one and MAE by the median. "
         f"By each paper's own rule, accuracy / MAE: {said}."
     )
-
-
-def _with_interval(figure: dict[str, Any], *, share: bool, spread: bool) -> str:
-    show = _percent if share else _number
-    if figure["value"] is None:
-        return MISSING
-    text = f"{show(figure['value'])} [{show(figure['low'])}, {show(figure['high'])}]"
-    return f"{text} ±{show(figure['seed_std'])}" if spread and figure.get("seed_std") is not None else text
-
-
-def _share(value: float | None) -> str:
-    return MISSING if value is None else f"{_percent(value)} %"
-
-
-def _percent(value: float | None) -> str:
-    return MISSING if value is None else f"{100 * value:.1f}"
-
-
-def _number(value: float | None, decimals: int = 2) -> str:
-    return MISSING if value is None else f"{value:.{decimals}f}"

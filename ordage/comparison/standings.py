@@ -296,11 +296,13 @@ def _compare(
             {
                 "a": a,
                 "b": b,
+                "measure": measure.title,
+                "unit": unit if measure.factor == 1 else "points",
                 **dataclasses.asdict(test),
                 "p_holm": float(p_value),
                 "significant": float(p_value) < 1 - test.confidence,
                 "over_seeds": over_seeds,
-                "effort": {**dataclasses.asdict(effort), "text": str(effort)},
+                "effort": {**dataclasses.asdict(effort), "ways": list(effort.ways), "text": str(effort)},
                 "verdict": verdict(
                     test,
                     a,

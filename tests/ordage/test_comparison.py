@@ -1,9 +1,11 @@
 import csv
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -170,3 +172,207 @@ def test_a_finished_comparison_opens_again_from_its_directory(finished):
 
     assert again.config == finished.config
     assert again.report == finished.report
+
+
+TINY = SMALL | {"epochs": 1}
+
+
+def cells_of(comparison):
+    return sorted((cell.arm.name, cell.seed, cell.fold, cell.config.lr) for cell in comparison.cells)
+
+
+def test_losses_are_compared_on_every_backbone_with_the_reference_of_that_backbone(arrays, tmp_path):
+    options = TINY | {"model": "auto", "models": ("ordage_tiny", "seed_cnn"), "losses": ("coral",), "seeds": (0,)}
+    result = ordage.compare(**options, data=str(arrays), out=tmp_path)
+
+    pairs = [(pair["a"], pair["b"]) for pair in result.report["pairs"]]
+    assert pairs == [("coral, ordage_tiny", "softmax, ordage_tiny"), ("coral, seed_cnn", "softmax, seed_cnn")]
+    for row in result.report["results"]:
+        assert row["model"] in row["arm"]
+    assert len(result.report["all_pairs"]) == 6
+
+
+def test_every_fold_is_tested_once_and_all_of_them_are_judged_together(faces, tmp_path):
+    options = TINY | {"losses": ("coral",), "seeds": (0, 1), "folds": 3}
+    result = ordage.compare(**options, data=str(faces), out=tmp_path)
+    tested = [
+        set(cell.run.predictions("test").ids) for cell in result.cells if cell.arm.name == "coral" and cell.seed == 0
+    ]
+
+    assert len(result.cells) == 12
+    assert len(tested) == 3
+    assert sum(map(len, tested)) == len(set.union(*tested)) == result.report["test"]["n"] == 300
+    errors = {}
+    for cell in result.cells:
+        said = cell.run.predictions("test")
+        ages = np.asarray(said.scale.values)[metrics.median(said.log_probs)]
+        errors.setdefault((cell.arm.name, cell.seed), []).extend(np.abs(ages - said.age))
+    for row in result.report["losses"]:
+        assert row["mae"]["value"] == pytest.approx(np.mean([np.mean(errors[row["arm"], seed]) for seed in (0, 1)]))
+
+
+def test_one_fold_of_several_can_be_asked_for(faces, tmp_path):
+    result = ordage.compare(**TINY, data=str(faces), losses=("softmax",), seeds=(0,), folds=3, fold=2, out=tmp_path)
+
+    assert cells_of(result) == [("softmax", 0, 2, 0.008)]
+
+
+def test_learning_rates_are_chosen_on_validation_for_each_loss_alike(arrays, tmp_path):
+    rates = (1e-5, 4e-3)
+    options = TINY | {"losses": ("coral",), "seeds": (0, 1), "lrs": rates, "epochs": 2}
+    result = ordage.compare(**options, data=str(arrays), out=tmp_path)
+    tried = {(row["arm"], row["lr"]): row["val_mae"] for row in result.report["tuning"]}
+
+    assert set(tried) == {(arm, rate) for arm in ("coral", "softmax") for rate in rates}
+    for arm in ("coral", "softmax"):
+        best = min(rates, key=lambda rate: tried[arm, rate])
+        assert {cell.config.lr for cell in result.cells if cell.arm.name == arm} == {best}
+    # The trial that was chosen is the first seed's cell: nothing is trained twice.
+    assert len(list((result.path / "cells").iterdir())) == 4 + 2
+
+
+def test_cells_side_by_side_give_what_one_after_another_gives(arrays, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = TINY | {"losses": ("coral",), "seeds": (0, 1), "data": str(arrays)}
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a sum over another number of threads has other last bits
+    try:
+        alone = ordage.compare(**options, out=tmp_path, name="alone")
+        together = ordage.compare(**options, out=tmp_path, name="together", jobs=2)
+    finally:
+        torch.set_num_threads(threads)
+
+    for key in ("results", "pairs", "measures", "losses"):
+        told = [json.loads(json.dumps(each.report[key])) for each in (alone, together)]
+        for rows in told if key == "losses" else []:
+            for row in rows:
+                del row["seconds"], row["images_per_second"]
+        assert told[0] == told[1]
+
+
+def test_a_cell_that_fails_in_a_process_of_its_own_is_reported(arrays, tmp_path):
+    options = TINY | {"losses": ("coral:no=1",), "seeds": (0,), "data": str(arrays), "out": tmp_path}
+    with pytest.raises(UsageError):
+        ordage.compare(**options, jobs=2)
+
+    result = ordage.compare(
+        **TINY | {"opt": "sgd"},
+        losses=("regression", "softmax"),
+        seeds=(0,),
+        lrs=(1e30, 1e-3),
+        jobs=2,
+        data=str(arrays),
+        out=tmp_path,
+    )
+    assert {failed["lr"] for failed in result.report["failed"]} == {1e30}
+    assert {failed["exit_code"] for failed in result.report["failed"]} == {4}
+    assert {row["lr"] for row in result.report["results"]} == {1e-3}
+
+
+def test_interrupted_side_by_side_it_goes_on_with_the_same_result(arrays, tmp_path):
+    options = {**SMALL, "epochs": 6, "data": str(arrays), "losses": ("coral",), "seeds": (0, 1), "jobs": 2}
+    whole = ordage.compare(**options, out=tmp_path, name="whole")
+    call = "import sys, json, ordage; ordage.compare(**json.loads(sys.argv[1]), name='part')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", call, json.dumps(options | {"out": str(tmp_path)})], stderr=subprocess.PIPE, text=True
+    )
+    states = tmp_path / "part" / "cells"
+    while not list(states.glob("*/checkpoints/last/state.pt")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=180)
+    assert process.returncode != 0
+    assert not (tmp_path / "part" / "report.json").exists()
+
+    resumed = ordage.compare(**options, out=tmp_path, name="part", resume=True)
+
+    for key in ("results", "pairs", "measures"):
+        assert resumed.report[key] == whole.report[key]
+
+
+def test_the_ladder_changes_one_thing_a_step(faces, tmp_path):
+    options = {"device": "cpu", "verbosity": 0, "epochs": 1, "img_size": 24, "seeds": (0,)}
+    result = ordage.compare(**options, data=str(faces), ladder=True, out=tmp_path)
+    arms = {arm.name: arm for arm in result.design.arms}
+    steps = list(arms)
+
+    assert steps[0] == "plain softmax on bins"
+    assert [(pair["a"], pair["b"]) for pair in result.report["pairs"]] == [
+        (after, before) for before, after in pairwise(steps)
+    ]
+    first = arms[steps[0]].config
+    assert (first.model, first.loss, first.train_on, first.augment, first.in_chans) == (
+        "seed_cnn",
+        "softmax",
+        "bins",
+        "none",
+        1,
+    )
+    changed = {
+        "+ augmentation": {"augment"},
+        "+ ordage_small": {"model"},
+        "+ years instead of bins": {"train_on"},
+        "+ ordinal loss": {"loss"},
+        "+ colour": {"in_chans"},
+    }
+    for before, after in pairwise(steps):
+        one, other = arms[before].config.to_dict(), arms[after].config.to_dict()
+        follows = {"opt", "lr", "batch_size", "tta", "precision"}  # what a net or an augmentation brings with it
+        assert {name for name in one if one[name] != other[name]} - follows == changed[after]
+
+
+def test_the_ladder_takes_no_option_that_it_sets(arrays):
+    with pytest.raises(UsageError, match="--ladder sets --model itself"):
+        ordage.compare(**TINY, data=str(arrays), ladder=True)
+
+
+def test_the_plan_is_told_without_training(arrays, tmp_path, ordage):
+    arguments = ("compare", arrays, "--losses", "coral", "--seeds", "0,1", "--epochs", "3", "--img-size", "24")
+    result = ordage(*arguments, "--device", "cpu", "--dry-run", "--json", "-q")
+    planned = json.loads(result.stdout)
+
+    assert result.returncode == 0, result.stderr
+    assert [(arm["arm"], arm["cells"]) for arm in planned["arms"]] == [("coral", 2), ("softmax", 2)]
+    assert planned["cells"] == 4
+    assert planned["seconds"] == pytest.approx(sum(2 * arm["seconds_per_cell"] for arm in planned["arms"]))
+    assert all(arm["seconds_per_cell"] > 3 * arm["seconds_per_step"] > 0 for arm in planned["arms"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_with_a_spoiled_label_distribution_is_found_worse(arrays, tmp_path):
+    @register("spoiled")
+    class Spoiled(SoftmaxLoss):
+        summary, source, paper_decoder = "learns labels that are half a scale off", "this test", "mode"
+
+        def compute_loss(self, logits, target, **options):
+            return super().compute_loss(logits, (target + self.num_classes // 2) % self.num_classes, **options)
+
+    try:
+        result = ordage.compare(**SMALL, data=str(arrays), losses=("spoiled",), seeds=(0, 1, 2), out=tmp_path)
+    finally:
+        unregister("spoiled")
+    (pair,) = result.report["pairs"]
+
+    assert pair["significant"]
+    assert pair["difference"] > 0
+    assert "higher MAE than softmax" in pair["verdict"]
+
+
+def test_what_it_would_take_to_see_a_difference_is_told(finished):
+    for pair in finished.report["pairs"]:
+        assert pair["effort"]["text"].endswith(".")
+        assert pair["effort"]["n"] == pair["n"]
+
+
+def test_differences_are_also_told_by_the_other_figures(finished):
+    rows = {row["arm"]: row for row in finished.report["losses"]}
+
+    for name in ("bin_accuracy", "off_by_one_accuracy"):
+        for pair in finished.report["measures"][name]:
+            expected = 100 * (rows[pair["a"]][name]["value"] - rows[pair["b"]][name]["value"])
+            assert pair["difference"] == pytest.approx(expected)
+    for pair in finished.report["measures"]["paper_mae"]:
+        expected = rows[pair["a"]]["paper"]["mae"] - rows[pair["b"]]["paper"]["mae"]
+        assert pair["difference"] == pytest.approx(expected)

@@ -1,0 +1,112 @@
+"""Whether compare's verdicts can be trusted: no difference found where there is none, one found where there is.
+
+- null: the same loss under two names, which differ by the draw of the initial weights alone. At a confidence of 95 %,
+  about one comparison in twenty may find a difference.
+- planted: a loss whose labels are wrong for a share of the images, beside the same loss with the right ones.
+
+Each comparison is on drawn faces of its own.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import ordage
+from ordage.data import demo
+from ordage.losses import SoftmaxLoss, register
+
+SPOILED = 0.5  # share of the labels that are wrong
+FARTHEST = 0.5  # of all classes, that a wrong label is off
+
+
+@register("twin")
+class TwinLoss(SoftmaxLoss):
+    """Softmax with other initial weights."""
+
+    summary, source, paper_decoder = "softmax with another draw of the initial weights", "this benchmark", "mode"
+
+    def make_head(self, in_features: int) -> torch.nn.Module:
+        """Draw once before the head does."""
+        torch.rand(1)
+        return super().make_head(in_features)
+
+
+@register("spoiled")
+class SpoiledLoss(SoftmaxLoss):
+    """Softmax on labels that are partly wrong, always the same way for the same images of a batch."""
+
+    summary, source, paper_decoder = "softmax on partly wrong labels", "this benchmark", "mode"
+
+    def compute_loss(self, logits: torch.Tensor, target: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Move some labels."""
+        drawn = torch.rand(len(target)) < SPOILED
+        far = torch.randint(1, max(2, int(FARTHEST * self.num_classes)), (len(target),))
+        moved = torch.where(drawn, (target.cpu() + far) % self.num_classes, target.cpu())
+        return super().compute_loss(logits, moved.to(target.device), **options)
+
+
+def compared(loss: str, data: Path, seeds: int, epochs: int, out: Path) -> dict[str, Any]:
+    """Return the pair that a comparison with softmax reports."""
+    result = ordage.compare(
+        data=str(data),
+        losses=(loss,),
+        seeds=tuple(range(seeds)),
+        epochs=epochs,
+        model="ordage_tiny",
+        batch_size=64,
+        verbosity=0,
+        out=out,
+        name=f"{loss}-{data.stem}",
+    )
+    (pair,) = result.report["pairs"]
+    return dict(pair)
+
+
+def main(
+    data_seeds: Annotated[int, typer.Option(help="Sets of faces, each with a null comparison.")] = 40,
+    planted: Annotated[int, typer.Option(help="Of these, how many also have a planted effect.")] = 5,
+    seeds: Annotated[int, typer.Option(help="Training seeds of a comparison.")] = 5,
+    images: Annotated[int, typer.Option(help="Faces of a set.")] = 1200,
+    epochs: Annotated[int, typer.Option(help="Of a training.")] = 3,
+) -> None:
+    """Compare what is the same, and what is not."""
+    found: dict[str, list[dict[str, Any]]] = {"twin": [], "spoiled": []}
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for data_seed in track(range(data_seeds), "comparing", transient=True):
+            drawn = demo.draw(n=images, size=24, seed=data_seed)
+            data = Path(folder) / f"faces{data_seed}.npz"
+            grey = drawn.images.mean(axis=-1).astype(np.uint8)
+            np.savez(data, images=grey, ages=drawn.ages)
+            found["twin"].append(compared("twin", data, seeds, epochs, Path(folder)))
+            if data_seed < planted:
+                found["spoiled"].append(compared("spoiled", data, seeds, epochs, Path(folder)))
+    table = Table(
+        "", "comparisons", "significant", "MAE higher than softmax's", "mean difference (years)", "smallest p"
+    )
+    for name, pairs in found.items():
+        if pairs:
+            differences = [pair["difference"] for pair in pairs]
+            table.add_row(
+                name,
+                str(len(pairs)),
+                str(sum(pair["significant"] for pair in pairs)),
+                str(sum(difference > 0 for difference in differences)),
+                f"{np.mean(differences):+.2f}",
+                f"{min(pair['p_holm'] for pair in pairs):.4f}",
+            )
+    console = Console()
+    console.print(table)
+    console.print(f"{time.perf_counter() - begun:.0f} s, {seeds} seeds, {images} faces, {epochs} epochs")
+
+
+if __name__ == "__main__":
+    typer.run(main)
