@@ -13,7 +13,11 @@ from .config import CompareConfig, DataConfig, RunConfig
 __all__ = ["NextStep", "command_line", "next_steps"]
 
 COMMANDS: dict[str, type[DataConfig]] = {"fit": RunConfig, "compare": CompareConfig}
-LADDER_SETS = ("model", "models", "loss", "losses", "augment", "train_on", "lrs", "baseline", "opt", "lr", "ladder")
+# What the ladder's command leaves out: what it sets itself, what is chosen for each net, and what fit alone means so.
+LADDER_SETS = (
+    *("model", "models", "loss", "losses", "augment", "train_on", "baseline", "ladder"),
+    *("opt", "lr", "lrs", "batch_size", "devices"),
+)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -126,3 +129,31 @@ def test_the_audit_takes_less_than_a_gibibyte(audit):
     _, kibibytes, _ = audit
 
     assert kibibytes < 2**20
+
+
+def test_interrupted_ten_times_at_random_it_ends_with_the_same_table(faces, tmp_path):
+    command = [sys.executable, "-m", "ordage", "compare", str(faces), "--losses", "corn", "--seeds", "0,1"]
+    command += ["--bins", BINS, "--img-size", "28", "--in-chans", "1", "--epochs", "3", "--json", "--no-report"]
+    command += ["--out", str(tmp_path), "--name"]
+    begun = time.monotonic()
+    whole = subprocess.run([*command, "whole"], capture_output=True, text=True, timeout=1800)
+    took = time.monotonic() - begun
+    assert whole.returncode == 0, whole.stderr
+
+    draws = random.Random(0)
+    codes = []
+    for _ in range(10):
+        process = subprocess.Popen([*command, "part", "--resume"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            process.communicate(timeout=draws.uniform(0.1, 0.5) * took)
+        except subprocess.TimeoutExpired:
+            process.send_signal(draws.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL]))
+            process.communicate(timeout=120)
+        codes.append(process.returncode)
+    assert any(code != 0 for code in codes)
+    resumed = subprocess.run([*command, "part", "--resume"], capture_output=True, text=True, timeout=1800)
+    assert resumed.returncode == 0, resumed.stderr
+
+    one, other = (json.loads(each.stdout) for each in (whole, resumed))
+    for key in ("results", "pairs", "measures", "baselines", "verdicts"):
+        assert one[key] == other[key]

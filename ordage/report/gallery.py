@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ordage.eval import decode, spreads
-from ordage.eval.groups import decades
+from ordage.eval import decades, decode, spreads
 
 from ..images import to_channels
 from .pages import image_uri
@@ -17,7 +17,7 @@ from .pages import image_uri
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ordage.eval import Calibration, Predictions
+    from ordage.eval import Calibration, OrdinalScale, Predictions
 
     from ..data.manifest import Manifest
 
@@ -172,14 +172,13 @@ def _answers(
 ) -> list[Answer]:
     said = model.predictions.select(chosen)
     values = decode(said, "median").values
-    labels = said.scale.labels
     if model.calibration is None:
         ends = [("", True)] * len(said)
     else:
         first, last = model.calibration.intervals.of(said)
         inside = model.calibration.intervals.covers(said)
         ends = [
-            (labels[low] if low == high else f"{_start(labels[low])}–{_end(labels[high])}", bool(holds))
+            (_span(said.scale, int(low), int(high)), bool(holds))
             for low, high, holds in zip(first, last, inside, strict=True)
         ]
     return [
@@ -188,12 +187,14 @@ def _answers(
     ]
 
 
-def _start(label: str) -> str:
-    return label.split("-")[0]
-
-
-def _end(label: str) -> str:
-    return label.split("-")[-1]
+def _span(scale: OrdinalScale, first: int, last: int) -> str:
+    """Return an interval of classes as people write it: 20–34, 60+, or the names of its ends."""
+    if first == last:
+        return scale.labels[first]
+    if scale.unit != "years":
+        return f"{scale.labels[first]} – {scale.labels[last]}"
+    low, high = scale.lows[first], scale.highs[last]
+    return f"{low:g}+" if math.isinf(high) else f"{low:g}–{high:g}"
 
 
 def _natural(text: str) -> tuple[int, str]:

@@ -7,10 +7,10 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from ordage.eval import decode
 from ordage.eval.tables import TextTable, tables_of
 
 from ..config import RunConfig
@@ -75,14 +75,14 @@ def _side_by_side(models: Sequence[Shown]) -> dict[str, list[tuple[str, Markup]]
     return found
 
 
-def _gallery(models: Sequence[Shown], manifest: Manifest | None) -> Gallery | None:
+def _gallery(models: Sequence[Shown], manifest: Manifest | None) -> Gallery:
     shown = [
         Answered(model.name, model.judged.predictions, None if model.run is None else model.run.calibration)
         for model in models
     ]
-    first = shown[0].predictions
-    alike = [each for each in shown if each.predictions.ids.tolist() == first.ids.tolist()]
-    return make_gallery(alike, manifest) if len(decode(first, "median").classes) else None
+    # Runs of different folds have other test images: the first one's are shown.
+    alike = [each for each in shown if np.array_equal(each.predictions.ids, shown[0].predictions.ids)]
+    return make_gallery(alike, manifest)
 
 
 def _conflicts(run: Run) -> TextTable | None:
@@ -94,7 +94,7 @@ def _conflicts(run: Run) -> TextTable | None:
     if found.empty:
         return None
     rows = []
-    for _, group in list(found.groupby("digest", sort=False)):
+    for _, group in found.groupby("digest", sort=False):
         ages = pd.to_numeric(group["low"])
         rows.append((float(ages.max() - ages.min()), group))
     rows.sort(key=lambda row: -row[0])

@@ -76,6 +76,17 @@ def evidence(faces, tmp_path, monkeypatch):
     return judged, Evidence(config, False, dataset, rows, judged("train", 4), judged("val", 5))
 
 
+def test_what_can_be_tried_by_options_alone_is_named_as_options(faces, tmp_path):
+    found = fit(faces, tmp_path, epochs=1, img_size=12, train_on="bins").report["diagnosis"]
+    tries = {finding["name"]: [tried["options"] for tried in finding["tries"]] for finding in found}
+
+    assert tries["ages hidden in bins"] == [{"train_on": "years"}]
+    assert tries["detail thrown away"] == [{"img_size": 24}]
+    assert tries["colour thrown away"] == [{"in_chans": 3}]
+    for options in [option for tried in tries.values() for option in tried]:
+        RunConfig.parse(options)
+
+
 def test_a_run_in_order_has_no_finding(evidence):
     assert diagnose(evidence[1]) == []
 

@@ -168,3 +168,13 @@ def test_a_lost_process_ends_the_others_with_one_line(faces, tmp_path):
 
     assert process.returncode == 1
     assert said.splitlines()[-1] == "ordage: error: process 2 ended with code -9"
+
+
+def test_several_processes_find_the_learning_rate_that_one_finds(faces, tmp_path):
+    found = [
+        train(ORDAGE, faces, tmp_path / count, "--epochs", "1", "--lr", "find", "--devices", count)[0].config.lr
+        for count in ("1", "2")
+    ]
+
+    assert 1e-5 < found[0] < 1
+    assert found[1] == pytest.approx(found[0], rel=0.11)  # one of the 100 rates that are tried, or its neighbour
