@@ -33,10 +33,10 @@ class TwinLoss(SoftmaxLoss):
 
     summary, source, paper_decoder = "softmax with another draw of the initial weights", "this benchmark", "mode"
 
-    def make_head(self, in_features: int) -> torch.nn.Module:
+    def make_head(self, in_features: int, **options: Any) -> torch.nn.Module:
         """Draw once before the head does."""
         torch.rand(1)
-        return super().make_head(in_features)
+        return super().make_head(in_features, **options)
 
 
 @register("spoiled")
@@ -61,11 +61,12 @@ def compared(loss: str, data: Path, seeds: int, epochs: int, out: Path) -> dict[
         seeds=tuple(range(seeds)),
         epochs=epochs,
         model="ordage_tiny",
-        batch_size=64,
+        batch_size=32,
         verbosity=0,
         out=out,
         name=f"{loss}-{data.stem}",
     )
+    assert not result.report["failed"], result.report["failed"]
     (pair,) = result.report["pairs"]
     return dict(pair)
 
@@ -75,7 +76,7 @@ def main(
     planted: Annotated[int, typer.Option(help="Of these, how many also have a planted effect.")] = 5,
     seeds: Annotated[int, typer.Option(help="Training seeds of a comparison.")] = 5,
     images: Annotated[int, typer.Option(help="Faces of a set.")] = 1200,
-    epochs: Annotated[int, typer.Option(help="Of a training.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Of a training.")] = 6,
 ) -> None:
     """Compare what is the same, and what is not."""
     found: dict[str, list[dict[str, Any]]] = {"twin": [], "spoiled": []}

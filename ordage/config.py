@@ -318,8 +318,12 @@ class CompareConfig(TrainingConfig):
     epochs: int | None = option(
         None, "Passes over the training part; 12, or as many as --time-limit allows.", panel="Training", minimum=1
     )
-    jobs: int = option(
-        1, "Trainings side by side, each on its GPU or its share of the cores.", panel="Machine", minimum=1
+    jobs: int | None = option(
+        None,
+        "Trainings side by side, each in a process with its share of the cores; on a CPU without a time limit one a "
+        "core, at most 4, else 1.",
+        panel="Machine",
+        minimum=1,
     )
     devices: str = option(
         "1", "GPUs that the trainings are dealt to, as many side by side; all: every one.", panel="Machine"

@@ -12,9 +12,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+
+from ordage import losses
 
 from ..cell import run_cell
 from ..config import CompareConfig, RunConfig
@@ -23,33 +27,66 @@ from ..errors import Interrupted, MissingError, OrdageError, UsageError
 from ..processes import parse_devices
 from ..progress import Reporter
 from ..runs import Run
-from .design import Cell
+from .design import Cell, Design
 from .standings import reason_of
 from .workshop import Workshop
 
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+
 __all__ = ["cell_devices", "run_cells"]
 
+MOST = 4  # trainings side by side, where nobody asked: each takes a gigabyte of memory for the libraries alone
+LARGE = 2**30  # bytes of images, from which on no process shall hold a copy of its own unasked
 GRACE = 120.0  # seconds that interrupted processes have to save their state
 
 
-def cell_devices(config: CompareConfig) -> list[str | None]:
+def cell_devices(config: CompareConfig, design: Design, dataset: Dataset, reporter: Reporter) -> list[str | None]:
     """Return the device of each place at which a cell can be trained; None for the one of the options.
 
+    Args:
+        config: the options.
+        design: what will be trained.
+        dataset: on which.
+        reporter: says how many trainings there are at a time, where nobody asked for that.
+
     Raises:
-        UsageError: devices that mean nothing here.
+        UsageError: devices that mean nothing here, or a loss that other processes do not know.
         MissingError: more than there are GPUs.
     """
     number = parse_devices(config.devices)
-    if number == 1:
-        return [None] * config.jobs
     device = make_accelerator(config).device
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    if number is not None and not gpus:
-        raise UsageError(f"--devices {number}: is for GPUs; cells share the cores of a CPU by --jobs {number}")
-    if number is not None and number > gpus:
-        raise MissingError(f"--devices {number}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
-    used: list[str | None] = [f"cuda:{index}" for index in range(number or gpus)] or [None]
-    return used * -(-config.jobs // len(used))  # as many on each as the jobs need, and at least one
+    if number != 1:
+        if number is not None and not gpus:
+            raise UsageError(f"--devices {number}: is for GPUs; cells share the cores of a CPU by --jobs {number}")
+        if number is not None and number > gpus:
+            raise MissingError(f"--devices {number}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
+    used: list[str | None] = [None] if number == 1 or not gpus else [f"cuda:{index}" for index in range(number or gpus)]
+    unknown = [arm.loss for arm in design.arms if not _known_everywhere(arm.loss)]
+    jobs = config.jobs
+    if jobs is None:
+        jobs = 1
+        images = dataset.images
+        small = isinstance(images, np.memmap) or (isinstance(images, np.ndarray) and images.nbytes < LARGE)
+        if device.type == "cpu" and config.seconds is None and small and not unknown:
+            jobs = min(MOST, torch.get_num_threads(), len(design.arms) * len(design.seeds) * len(design.folds))
+            if jobs > 1:
+                reporter.note(f"{jobs} trainings side by side (--jobs)")
+    places = used * -(-jobs // len(used))  # as many on each as the jobs need, and at least one
+    if len(places) > 1 and unknown:
+        raise UsageError(
+            f"loss {unknown[0]}: is registered in this process alone, where others do not see it; --jobs 1, or make it "
+            "a package with an entry point"
+        )
+    return places
+
+
+def _known_everywhere(loss: str) -> bool:
+    """Return whether every process knows a loss: it is ordage's own, or of a package that is installed."""
+    module = losses.get(loss.partition(":")[0]).__module__
+    packages = {entry.module.partition(".")[0] for entry in entry_points(group="ordage.losses")}
+    return module.startswith("ordage.losses") or module.partition(".")[0] in packages
 
 
 def run_cells(
@@ -74,9 +111,8 @@ def run_cells(
             Reporter(verbosity).note(f"{prefix}done before")
         else:
             todo.append(_Task(cell, prefix))
-    places = devices[: max(1, len(todo))]
-    if len(places) > 1:
-        return _side_by_side(todo, places, verbosity)
+    if len(devices) > 1:
+        return _side_by_side(todo, devices, verbosity)
     return _one_after_another(todo, workshop, verbosity)
 
 
@@ -117,13 +153,15 @@ def _one_after_another(todo: list[_Task], workshop: Workshop, verbosity: int) ->
 
 def _side_by_side(todo: list[_Task], places: Sequence[str | None], verbosity: int) -> dict[Cell, Exception]:
     """Deal the cells to as many processes as there are places."""
+    # The last cells have no more threads than the first, and so the same last bits, whenever they are resumed.
+    threads = max(1, torch.get_num_threads() // len(places))
+    places = places[: len(todo)]
     waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
     for task in todo:
         waiting.put(task)
     for _ in places:
         waiting.put(None)
     ended: queue.SimpleQueue[tuple[_Task, Exception | None] | None] = queue.SimpleQueue()
-    threads = max(1, torch.get_num_threads() // len(places))
     workers = [_Worker(device, threads, waiting, ended, verbosity) for device in places]
     failures: dict[Cell, Exception] = {}
     try:

@@ -172,11 +172,12 @@ def compare(
     from .cells import cell_devices, run_cells
     from .workshop import Workshop
 
-    devices = cell_devices(asked)
     workshop = Workshop(reporter, manifest)
     design = workshop.settle(design or make_design(asked, manifest))
+    dataset = workshop.prepared(design.arms[0].config).dataset
+    devices = cell_devices(asked, design, dataset, reporter)
     path = claim_directory(Path(out), path, _title(design), overwrite=overwrite)
-    workshop.prepared(design.arms[0].config).dataset.write_splits(path / "splits.csv")
+    dataset.write_splits(path / "splits.csv")
     write_config(path, asked.to_dict())
     write_json(path / "environment.json", describe_environment(make_accelerator(asked).device))
     write_json(path / DESIGN, design.to_dict())

@@ -37,9 +37,9 @@ def estimate(options: Mapping[str, Any], *, verbosity: int = 1) -> dict[str, Any
     reporter = Reporter(verbosity)
     asked = CompareConfig.parse(merge_options(None, options))
     manifest = read(asked)
-    jobs = len(cell_devices(asked))
     workshop = Workshop(reporter, manifest)
     design = workshop.settle(make_design(asked, manifest))
+    places = cell_devices(asked, design, workshop.prepared(design.arms[0].config).dataset, reporter)
     folder = Path()
     trials = design.trials(folder)
     lrs = {arm.name: design.lrs[0] for arm in design.arms} if design.lrs else {}
@@ -53,8 +53,9 @@ def estimate(options: Mapping[str, Any], *, verbosity: int = 1) -> dict[str, Any
     return {
         "arms": arms,
         "cells": len(cells),
-        "seconds": sum(arm["cells"] * arm["seconds_per_cell"] for arm in arms) / jobs,
-        "jobs": jobs,
+        # Side by side on one device, they share what a step was timed with alone.
+        "seconds": sum(arm["cells"] * arm["seconds_per_cell"] for arm in arms) / len(set(places)),
+        "jobs": len(places),
         "seeds": list(design.seeds),
         "folds": len(design.folds),
         "lrs": list(design.lrs),

@@ -271,6 +271,33 @@ def test_a_cell_that_fails_in_a_process_of_its_own_is_reported(arrays, tmp_path)
     assert {row["lr"] for row in result.report["results"]} == {1e-3}
 
 
+def test_a_loss_of_this_process_alone_is_not_given_to_others(arrays, tmp_path):
+    @register("homemade")
+    class Homemade(SoftmaxLoss):
+        summary, source, paper_decoder = "softmax by another name", "this test", "mode"
+
+    options = TINY | {"losses": ("homemade",), "seeds": (0,), "data": str(arrays), "out": tmp_path}
+    try:
+        with pytest.raises(UsageError, match="homemade: is registered in this process alone"):
+            ordage.compare(**options, jobs=2)
+        assert not list(tmp_path.iterdir())
+        assert ordage.compare(**options).report["failed"] == []
+    finally:
+        unregister("homemade")
+
+
+def test_on_a_cpu_cells_are_trained_side_by_side_unasked(arrays, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)  # whatever this machine has
+    options = TINY | {"losses": ("softmax",), "seeds": (0, 1), "data": str(arrays), "out": tmp_path, "verbosity": 1}
+
+    ordage.compare(**options, name="unasked")
+    assert "2 trainings side by side" in capfd.readouterr().err
+    ordage.compare(**options, name="asked", jobs=1)
+    assert "side by side" not in capfd.readouterr().err
+    ordage.compare(**options | {"epochs": None}, time_limit="2s", name="limited")
+    assert "side by side" not in capfd.readouterr().err
+
+
 def test_interrupted_side_by_side_it_goes_on_with_the_same_result(arrays, tmp_path):
     options = {**SMALL, "epochs": 6, "data": str(arrays), "losses": ("coral",), "seeds": (0, 1), "jobs": 2}
     whole = ordage.compare(**options, out=tmp_path, name="whole")
