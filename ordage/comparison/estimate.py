@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def estimate(options: Mapping[str, Any], *, verbosity: int = 1) -> dict[str, Any
 def _cell_seconds(config: RunConfig, prepared: Prepared) -> tuple[float, float]:
     """Return the seconds of a step, measured, and of a whole training with its validations."""
     accelerator = make_accelerator(config)
-    learner = Learner(config, prepared.plan, prepared.dataset, accelerator, None)
+    plan = replace(prepared.plan, pretrained=False)  # a step takes as long with any weights
+    learner = Learner(config, plan, prepared.dataset, accelerator, None)
     learner.begin_epoch(config.freeze or 0)
     batches = learner.epoch_batches(0)
     begun = 0.0
