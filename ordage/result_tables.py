@@ -13,6 +13,7 @@ __all__ = [
     "headline_table",
     "number",
     "pairs_table",
+    "paper_table",
     "percent",
     "share",
     "tuning_table",
@@ -70,7 +71,25 @@ def pairs_table(title: str, pairs: Sequence[Mapping[str, Any]]) -> TextTable | N
         for pair in pairs
     )
     header = ("", "difference [interval]", "p (Holm)", "significant", "images or seeds to see it")
-    return TextTable(title, header, rows)
+    over_seeds = {pair["over_seeds"]["note"] for pair in pairs if pair["over_seeds"]} - {""}
+    notes = tuple(f"Over seeds alone, by Wilcoxon's test: {note}" for note in sorted(over_seeds))
+    return TextTable(title, header, rows, notes)
+
+
+def paper_table(rows: Sequence[Mapping[str, Any]], unit: str) -> TextTable:
+    """What each model would be said to do by the rule of decoding in its loss's own paper."""
+    cells = tuple(
+        (
+            f"{row['arm']} ({row['paper']['decoder']})",
+            percent(row["paper"]["bin_accuracy"]),
+            percent(row["paper"]["off_by_one_accuracy"]),
+            number(row["paper"]["mae"]),
+        )
+        for row in rows
+    )
+    header = ("", "bin accuracy (%)", "off by one (%)", f"MAE ({unit})")
+    note = "Papers read their models by different rules: what differs here and not above is the rule, not the model."
+    return TextTable("by each paper's own rule", header, cells, (note,))
 
 
 def with_effort(pair: Mapping[str, Any]) -> str:

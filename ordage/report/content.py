@@ -15,7 +15,7 @@ from ordage.eval.tables import TextTable
 from ..drawing import Drawing, joint_drawings
 from ..judging import Judged, judge_run
 from ..next_steps import NextStep, next_steps
-from ..result_tables import cost_table, headline_table, pairs_table, tuning_table, with_effort
+from ..result_tables import cost_table, headline_table, pairs_table, paper_table, tuning_table, with_effort
 from ..runs import Run
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def comparison_content(
     rows = [(row["arm"], row, row["seeds"]) for row in report["losses"]]
     tables = (
         pairs_table(f"MAE ({report['error_unit']})", report["pairs"]),
+        paper_table(report["losses"], report["error_unit"]),
         *(
             pairs_table(f"{pairs[0]['measure']} ({pairs[0]['unit']})", pairs)
             for pairs in report["measures"].values()
