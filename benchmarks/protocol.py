@@ -9,6 +9,8 @@ Each comparison is on drawn faces of its own.
 
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +63,7 @@ def compared(loss: str, data: Path, seeds: int, epochs: int, out: Path) -> dict[
         seeds=tuple(range(seeds)),
         epochs=epochs,
         model="ordage_tiny",
-        batch_size=32,
+        batch_size=64,
         verbosity=0,
         out=out,
         name=f"{loss}-{data.stem}",
@@ -71,25 +73,36 @@ def compared(loss: str, data: Path, seeds: int, epochs: int, out: Path) -> dict[
     return dict(pair)
 
 
+def of_one_set(data_seed: int, planted: bool, seeds: int, images: int, epochs: int) -> dict[str, dict[str, Any]]:
+    """Return the pairs of the comparisons on one set of faces, in a process that has one thread."""
+    torch.set_num_threads(1)
+    drawn = demo.draw(n=images, size=24, seed=data_seed)
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "faces.npz"
+        np.savez(data, images=drawn.images.mean(axis=-1).astype(np.uint8), ages=drawn.ages)
+        losses = ("twin", "spoiled") if planted else ("twin",)
+        return {loss: compared(loss, data, seeds, epochs, Path(folder)) for loss in losses}
+
+
 def main(
     data_seeds: Annotated[int, typer.Option(help="Sets of faces, each with a null comparison.")] = 40,
     planted: Annotated[int, typer.Option(help="Of these, how many also have a planted effect.")] = 5,
     seeds: Annotated[int, typer.Option(help="Training seeds of a comparison.")] = 5,
     images: Annotated[int, typer.Option(help="Faces of a set.")] = 1200,
     epochs: Annotated[int, typer.Option(help="Of a training.")] = 6,
+    first: Annotated[int, typer.Option(help="Seed of the first set.")] = 0,
 ) -> None:
     """Compare what is the same, and what is not."""
-    found: dict[str, list[dict[str, Any]]] = {"twin": [], "spoiled": []}
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        for data_seed in track(range(data_seeds), "comparing", transient=True):
-            drawn = demo.draw(n=images, size=24, seed=data_seed)
-            data = Path(folder) / f"faces{data_seed}.npz"
-            grey = drawn.images.mean(axis=-1).astype(np.uint8)
-            np.savez(data, images=grey, ages=drawn.ages)
-            found["twin"].append(compared("twin", data, seeds, epochs, Path(folder)))
-            if data_seed < planted:
-                found["spoiled"].append(compared("spoiled", data, seeds, epochs, Path(folder)))
+    found: dict[str, list[dict[str, Any]]] = {"twin": [], "spoiled": []}
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        work = [
+            pool.submit(of_one_set, first + place, place < planted, seeds, images, epochs)
+            for place in range(data_seeds)
+        ]
+        for done in track(as_completed(work), "comparing", total=data_seeds, transient=True):
+            for loss, pair in done.result().items():
+                found[loss].append(pair)
     table = Table(
         "", "comparisons", "significant", "MAE higher than softmax's", "mean difference (years)", "smallest p"
     )

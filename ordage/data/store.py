@@ -7,18 +7,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from ..images import to_channels
+from ..parallel import in_order
 from ..transforms import resize
 from .cache import META, cache_root, entry_name, explained, settings_name, sweep
 from .contents import Contents
@@ -33,12 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageStore", "open_images"]
 
-CHUNK = 64  # images a worker decodes between two reports
-AHEAD = 4  # chunks a worker may be ahead of the one that is being written
 THUMB = 16  # side in pixels of the grey miniatures that near-identical images are found by
 DISK_SHARE = 0.5  # of the free disk that decoded images may take unasked
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -171,7 +166,7 @@ def _digests(contents: Contents, source: str, reporter: Reporter) -> tuple[NDArr
         return rows
 
     with reporter.bar("reading files", len(contents)) as bar:
-        for rows in _in_order(read, len(contents)):
+        for rows in in_order(read, len(contents)):
             bar.advance(len(rows))
     found = digests, np.array(problems, np.str_)
     if listing is not None:
@@ -182,27 +177,6 @@ def _digests(contents: Contents, source: str, reporter: Reporter) -> tuple[NDArr
                 np.savez(file, digests=found[0], problems=found[1])
             os.replace(part, listing)
     return found
-
-
-def _in_order(work: Callable[[range], T], size: int) -> Iterator[T]:
-    """Yield what ``work`` makes of every chunk of rows, in their order, made by all cores a few chunks ahead.
-
-    Threads, not processes: Pillow, simplejpeg and torch work outside the interpreter's lock, and nothing is copied.
-    """
-    workers = os.cpu_count() or 1
-    chunks = (range(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK))
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[Future[T]] = deque()
-        try:
-            for rows in chunks:
-                pending.append(pool.submit(work, rows))
-                if len(pending) > AHEAD * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 @dataclass(frozen=True)
@@ -274,7 +248,7 @@ class _Job:
         # Written in order rather than into a memory map: mapped pages would count as this process's memory.
         with self.reporter.bar("decoding images", size) as bar, open(file or os.devnull, "wb") as out:
             np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for pixels in _in_order(decode, size):
+            for pixels in in_order(decode, size):
                 out.write(pixels.data)
                 bar.advance(len(pixels))
         return errors.astype(np.str_), about
@@ -331,7 +305,7 @@ def _of_arrays(arrays: NDArray[Any], spec: ImageSpec) -> ImageStore:
             made[span] = spec.fitted(to_channels(np.asarray(arrays[span]), spec.chans))
         about["thumb"][span] = _thumbs(np.asarray(made[span]))
 
-    for _ in _in_order(fit, size):
+    for _ in in_order(fit, size):
         pass
     about["width"], about["height"], about["orientation"] = width, height, 1
     about["mode"], about["format"] = {1: "L", 3: "RGB", 4: "RGBA"}[chans], "array"
