@@ -511,6 +511,55 @@ def _report(
     _show(page, open_, json_output)
 
 
+@app.command(name="predict")
+def _predict(
+    run: Annotated[Path, typer.Argument(help="A run, or a folder with a model.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders, patterns, a table, arrays in .npz or .npy, or - for a path a line on stdin."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; stdout when left out.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--format", metavar="csv|jsonl|parquet", help="By the name of --out when left out, else csv."),
+    ] = None,
+    image_col: Annotated[str | None, typer.Option(help="Of a table: column with the image paths.")] = None,
+    probs: Annotated[bool, typer.Option("--probs", help="Add the probability of every class.")] = False,
+    tta: Annotated[
+        Literal["none", "flip", "shift"] | None,
+        typer.Option(
+            metavar="none|flip|shift",
+            help="Views that an answer is the mean of; those of the model's own test when left out.",
+        ),
+    ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option("--annotate", help="Folder for copies of the images with the age written on them.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; the GPU when there is one.")] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Tell the age in each image: a row with age, interval, bin, and how sure that is."""
+    from .predicting import predict
+
+    done = predict(
+        run,
+        images,
+        out=out,
+        kind=kind,
+        image_col=image_col,
+        probs=probs,
+        tta=tta,
+        annotated=annotate,
+        device=device,
+        verbosity=0 if quiet else 1,
+    )
+    if done.unreadable:
+        raise typer.Exit(3)
+
+
 @app.command(name="losses")
 def _losses(json_output: Json = False, debug: Debug = False) -> None:
     """List the losses, each with its source."""

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name the whole field uses
 
 from ordage import losses
-from ordage.eval import OrdinalScale
+from ordage.eval import Calibration, OrdinalScale
 from ordage.losses import OrdinalLoss
 
 from . import nets  # importing it registers the built-in nets in timm
+from .calibration import read_calibration
 from .errors import DataError, MissingError, UsageError, did_you_mean
 from .transforms import LARGEST_DEFAULT, ImageSpec, default_size
 
@@ -34,6 +35,7 @@ __all__ = [
     "VIEWS",
     "OrdinalModel",
     "Plan",
+    "TrainedOn",
     "build_model",
     "load_model",
     "parse_loss",
@@ -331,6 +333,7 @@ def save_model(
     classes: OrdinalScale,
     bins: OrdinalScale,
     *,
+    trained_on: TrainedOn | None = None,
     tta: str = "none",
 ) -> None:
     """Write ``model.safetensors`` and ``model.json``: all that is needed to use the model elsewhere."""
@@ -344,6 +347,7 @@ def save_model(
         "tta": tta,
         "classes": classes.to_dict(),
         "bins": bins.to_dict(),
+        "trained_on": None if trained_on is None else dataclasses.asdict(trained_on),
     }
     weights = folder / "model.safetensors.part"
     # cloned, because safetensors refuses tensors that share memory, and contiguous, whatever the memory format
@@ -356,6 +360,14 @@ def save_model(
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """What the images of the training set are like, as they come: median of the shorter side, share that is square."""
+
+    side: int
+    square_share: float
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model read from disk with what came along."""
 
@@ -364,6 +376,8 @@ class LoadedModel:
     spec: ImageSpec
     classes: OrdinalScale
     bins: OrdinalScale
+    calibration: Calibration | None
+    trained_on: TrainedOn | None
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -382,6 +396,8 @@ def load_model(folder: Path) -> LoadedModel:
         model = build_model(Plan(about["model"], spec, False, "", about.get("stem", "usual")), criterion, None)
         model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
         model.tta = about.get("tta", "none")
+        calibration = read_calibration(folder)
+        trained_on = TrainedOn(**about["trained_on"]) if about.get("trained_on") else None
     except FileNotFoundError as error:
         raise DataError(
             f"{folder}: no {Path(str(error.filename)).name}; expected a folder that `ordage fit` wrote"
@@ -390,4 +406,4 @@ def load_model(folder: Path) -> LoadedModel:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{folder}: the model cannot be read: {' '.join(str(error).split())[:200]}") from None
-    return LoadedModel(model.eval(), criterion, spec, classes, bins)
+    return LoadedModel(model.eval(), criterion, spec, classes, bins, calibration, trained_on)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ordage.eval import OrdinalScale, metrics
+from ordage.eval import Calibration, OrdinalScale, metrics, spreads
 
 from .errors import DataError
 from .images import to_channels
@@ -37,11 +37,13 @@ class Ages:
         log_probs: ``(N, K)`` natural logarithms of the class probabilities.
         classes: the K classes, years as a rule.
         bins: the bins that the model was judged on.
+        calibration: what the model learned about its answers on validation; None where nothing stands beside it.
     """
 
     log_probs: NDArray[np.float32]
     classes: OrdinalScale
     bins: OrdinalScale
+    calibration: Calibration | None = None
 
     def __len__(self) -> int:
         """Return N."""
@@ -58,12 +60,62 @@ class Ages:
         summed = self.classes.coarsen(self.log_probs, self.bins, log=True)
         return np.asarray(self.bins.labels)[metrics.mode(summed)]
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return age, bin and the bin's probability as a table, a row an image."""
+    @property
+    def bin_probability(self) -> NDArray[np.float64]:
+        """The probability of that bin ``(N,)``."""
+        return np.exp(self.classes.coarsen(self.log_probs, self.bins, log=True).astype(np.float64)).max(axis=1)
+
+    @property
+    def interval(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The lowest and the highest age ``(N,)`` of each prediction interval; NaN without a calibration.
+
+        The intervals hold the true age with the probability ``calibration.intervals.coverage``.
+        """
+        if self.calibration is None or not len(self):
+            nothing = np.full(len(self), np.nan)
+            return nothing, nothing.copy()
+        first, last = self.calibration.intervals(self.log_probs)
+        return np.asarray(self.classes.lows, np.float64)[first], np.asarray(self.classes.highs, np.float64)[last]
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """The standard deviation of each distribution ``(N,)``; 0 for a model that answers with a point."""
+        return spreads(self.log_probs, self.classes.values)
+
+    @property
+    def outside_trained_range(self) -> NDArray[np.bool_]:
+        """Whether the true age may lie beyond the ages that the model knows ``(N,)``.
+
+        It cannot say any other age than those it was trained on. So where an interval, or the answer itself where
+        there is none, reaches the first of them, if that is above 0, or the last, others beyond would look alike.
+        """
+        answer = metrics.median(self.log_probs)
+        first, last = (answer, answer) if self.calibration is None else self.calibration.intervals(self.log_probs)
+        return ((first == 0) & (self.classes.lows[0] > 0)) | (last == len(self.classes) - 1)
+
+    def to_frame(self, *, probs: bool = False) -> pd.DataFrame:
+        """Return all of this as a table, a row an image.
+
+        Args:
+            probs: whether to add the probability of each class, as columns ``p_0``, ``p_1`` and so on by their labels.
+        """
         import pandas as pd
 
-        summed = np.exp(self.classes.coarsen(self.log_probs, self.bins, log=True))
-        return pd.DataFrame({"age": self.age, "bin": self.bin, "bin_probability": summed.max(axis=1)})
+        low, high = self.interval
+        columns = {
+            "age": self.age,
+            "low": low,
+            "high": high,
+            "bin": self.bin,
+            "bin_probability": self.bin_probability,
+            "spread": self.spread,
+            "outside_trained_range": self.outside_trained_range,
+        }
+        frame = pd.DataFrame(columns)
+        if not probs:
+            return frame
+        each = pd.DataFrame(np.exp(self.log_probs), columns=[f"p_{label}" for label in self.classes.labels])
+        return pd.concat([frame, each], axis=1)
 
 
 class Predictor:
@@ -78,7 +130,7 @@ class Predictor:
         """Move the model to its device."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.spec, self.classes, self.bins = loaded.spec, loaded.classes, loaded.bins
-        self.criterion = loaded.criterion
+        self.criterion, self.calibration, self.trained_on = loaded.criterion, loaded.calibration, loaded.trained_on
         self.model = loaded.model.to(memory_format=torch.channels_last).to(self.device)
 
     @torch.inference_mode()
@@ -92,13 +144,21 @@ class Predictor:
         Raises:
             DataError: an image cannot be read.
         """
-        found = []
-        for batch in _batched(_each(images), BATCH):
-            pixels = torch.from_numpy(np.stack([self._pixels(image) for image in batch])).to(self.device)
-            found.append(self.criterion.log_probs(self.model(pixels.permute(0, 3, 1, 2)).float()).cpu().numpy())
-        if not found:
-            return Ages(np.empty((0, len(self.classes)), np.float32), self.classes, self.bins)
-        return Ages(np.concatenate(found).astype(np.float32), self.classes, self.bins)
+        batches = _batched(_each(images), BATCH)
+        found = [self._log_probs(np.stack([self._pixels(image) for image in batch])) for batch in batches]
+        none = np.empty((0, len(self.classes)), np.float32)
+        return Ages(np.concatenate([none, *found]), self.classes, self.bins, self.calibration)
+
+    @torch.inference_mode()
+    def of_pixels(self, pixels: NDArray[np.uint8]) -> Ages:
+        """Predict images that are prepared: ``(N, size, size, chans)`` uint8, as ``spec`` makes them."""
+        batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+        none = np.empty((0, len(self.classes)), np.float32)
+        return Ages(np.concatenate([none, *map(self._log_probs, batches)]), self.classes, self.bins, self.calibration)
+
+    def _log_probs(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        return self.criterion.log_probs(self.model(batch).float()).cpu().numpy().astype(np.float32)
 
     def _pixels(self, image: Any) -> NDArray[np.uint8]:
         if isinstance(image, (str, os.PathLike)):
@@ -115,12 +175,16 @@ class Predictor:
         return self.spec.fitted(pixels[None])[0]
 
 
-def load(path: str | os.PathLike[str], *, device: str | torch.device | None = None) -> Predictor:
+def load(
+    path: str | os.PathLike[str], *, device: str | torch.device | None = None, tta: str | None = None
+) -> Predictor:
     """Load the best model of a run, or of a folder that holds ``model.json`` and ``model.safetensors``.
 
     Args:
         path: what `fit` returned as ``run.path``, or such a folder.
         device: where to run; the GPU when there is one.
+        tta: views of an image that its answer is the mean of: ``none``, ``flip`` or ``shift``; those of the model's
+            own test without.
 
     Raises:
         DataError: there is no model, or its files are broken.
@@ -133,7 +197,10 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device | None = No
     folder = Path(path)
     if (folder / "checkpoints").is_dir() or (folder / REPORT).exists():
         folder = folder / "checkpoints" / "best"
-    return Predictor(load_model(folder), device)
+    loaded = load_model(folder)
+    if tta is not None:
+        loaded.model.tta = tta
+    return Predictor(loaded, device)
 
 
 def _as_array(image: Any) -> NDArray[Any]:

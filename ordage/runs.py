@@ -19,16 +19,16 @@ import yaml
 
 from ordage.eval import Calibration, Predictions
 
+from .calibration import read_calibration, write_calibration
 from .config import RunConfig, read_yaml
 from .errors import DataError
 from .files import write_whole
 
-__all__ = ["CALIBRATION", "CONFIG", "REPORT", "Run", "describe_environment", "write_config", "write_json"]
+__all__ = ["CONFIG", "REPORT", "Run", "describe_environment", "write_config", "write_json"]
 
 CONFIG = "config.yaml"
 ASKED = "asked.yaml"
 REPORT = "report.json"
-CALIBRATION = "calibration.json"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -152,18 +152,12 @@ class Run:
 
     def save_calibration(self, calibration: Calibration) -> None:
         """Write what was learned on validation about the model's own answers, beside the model."""
-        write_json(self.best / CALIBRATION, calibration.to_dict())
+        write_calibration(self.best, calibration)
 
     @property
     def calibration(self) -> Calibration | None:
         """What stands beside the model; None where nothing does."""
-        file = self.best / CALIBRATION
-        if not file.exists():
-            return None
-        try:
-            return Calibration.from_dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{file}: cannot be read: {' '.join(str(error).split())}") from None
+        return read_calibration(self.best)
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``, which also marks the run as finished."""

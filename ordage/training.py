@@ -27,7 +27,7 @@ from . import processes
 from .data.batches import Batches
 from .errors import Interrupted, NonFiniteError
 from .learner import Learner
-from .model import Plan, save_model
+from .model import Plan, TrainedOn, save_model
 from .prediction import predict_log_probs, predictions_of
 from .schedule import Schedule, TimeLimit
 from .trackers import log
@@ -199,7 +199,14 @@ def train(
                 state.best, state.best_epoch = figures["val_mae"], state.epoch
                 if processes.is_first():
                     save_model(
-                        run.best, judged, plan, config.loss, dataset.classes, dataset.bins, tta=config.tta or "none"
+                        run.best,
+                        judged,
+                        plan,
+                        config.loss,
+                        dataset.classes,
+                        dataset.bins,
+                        trained_on=TrainedOn(dataset.native_side, dataset.square_share),
+                        tta=config.tta or "none",
                     )
             state.epoch, state.step, state.loss_sum, state.seconds, state.waiting = state.epoch + 1, 0, 0.0, 0.0, 0.0
             if processes.is_first():

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..transforms import ImageSpec
     from .stream import Streamed
 
+SQUARE = 1.25  # of its sides, the longer over the shorter, up to which an image is as good as square
 COLOURED = ("RGB", "RGBA", "CMYK", "P", "YCbCr")  # modes of Pillow
 
 __all__ = ["Dataset", "Examined", "age_text", "assign_parts", "examine", "prepare"]
@@ -46,6 +47,7 @@ class Dataset:
         spec: how the images were prepared.
         digest: ``(N,)`` hash of each image's content.
         native_side: shorter side of the images as they come, in pixels, their median.
+        square_share: share of them that is square, or nearly so.
         colour_share: share of the images that come in colour.
     """
 
@@ -59,6 +61,7 @@ class Dataset:
     spec: ImageSpec
     digest: NDArray[np.str_]
     native_side: int
+    square_share: float
     colour_share: float
 
     def index(self, part: str) -> NDArray[np.int64]:
@@ -192,6 +195,7 @@ def prepare(manifest: Manifest, spec: ImageSpec, config: DataConfig, reporter: R
     _report(manifest, kept, digests[row], total, reporter)
 
     about = examined.store.about[examined.store.row[row]]
+    shorter, longer = (pick(about["width"], about["height"]) for pick in (np.minimum, np.maximum))
     train = row[part[row] == "train"]
     ages, classes, bins = manifest.ages, examined.classes, examined.bins
     if np.isfinite(ages[train]).all():
@@ -206,7 +210,8 @@ def prepare(manifest: Manifest, spec: ImageSpec, config: DataConfig, reporter: R
         bins=bins,
         spec=spec,
         digest=digests[row],
-        native_side=int(np.median(np.minimum(about["width"], about["height"]))),
+        native_side=int(np.median(shorter)),
+        square_share=float((longer <= SQUARE * shorter).mean()),
         colour_share=float(np.isin(about["mode"], COLOURED).mean()),
     )
 

@@ -58,7 +58,8 @@ def test_paths_images_and_arrays_are_prepared_alike(run, faces):
 def test_the_table_names_age_bin_and_probability(run, faces):
     table = ordage.load(run.path)(sorted(faces.iterdir())[:7]).to_frame()
 
-    assert table.columns.tolist() == ["age", "bin", "bin_probability"]
+    told = ["age", "low", "high", "bin", "bin_probability", "spread", "outside_trained_range"]
+    assert table.columns.tolist() == told
     assert len(table) == 7
     assert table["bin_probability"].between(0, 1).all()
 

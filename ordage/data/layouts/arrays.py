@@ -36,7 +36,7 @@ def _recognise(source: Source) -> str | None:
 
 def _read(source: Source, options: DataConfig, reason: str) -> Manifest:
     path = source.path
-    arrays = _load(path)
+    arrays = load_arrays(path)
     sets = {part: found for part in ("", *PARTS) if (found := _pick(arrays, part, path)) is not None}
     if ("" in sets) == ("train" in sets):
         raise DataError(f"{path}: expected arrays X and y, or X_train and y_train, but got {', '.join(arrays)}")
@@ -77,10 +77,17 @@ def _read(source: Source, options: DataConfig, reason: str) -> Manifest:
 LAYOUT = Layout("npz", _recognise, _read, "arrays X, y or X_train, y_train, X_test, y_test in .npz or .npy")
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a ``.npz`` or ``.npy`` file, or of all ``.npy`` files in a folder, by name.
+
+    Raises:
+        DataError: they cannot be read; nothing that could run code is.
+    """
     try:
         if path.is_dir():
             return {file.stem: np.load(file, mmap_mode="c", allow_pickle=False) for file in sorted(path.glob("*.npy"))}
+        if path.suffix.lower() == ".npy":
+            return {path.stem: np.load(path, mmap_mode="c", allow_pickle=False)}
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ...config import DataConfig
 
-__all__ = ["Columns", "Table", "choose_columns", "image_root", "load", "manifest_of"]
+__all__ = ["Columns", "Table", "choose_columns", "image_column", "image_root", "load", "manifest_of"]
 
 TEXT = (".csv", ".tsv")
 PARQUET = (".parquet", ".pq")
@@ -216,6 +216,20 @@ def choose_columns(table: Table, options: DataConfig) -> Columns:
         age_std="age_std" if "age_std" in frame.columns else None,
         groups=groups,
     )
+
+
+def image_column(table: Table, named: str | None) -> str:
+    """Return the column with the paths of images: as named, else by its usual names.
+
+    Raises:
+        UsageError: there is no column of that name.
+        DataError: none has a usual name.
+    """
+    found = _column(table, "image_col", named)
+    if found is None:
+        have = ", ".join(table.frame.columns)
+        raise DataError(f"{table.file}: no column with the images; it has {have}; name it by --image-col")
+    return found
 
 
 def _column(table: Table, key: str, named: str | None) -> str | None:
