@@ -1,3 +1,7 @@
+import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -71,3 +75,39 @@ def test_what_is_no_image_is_refused_by_name(run, tmp_path):
         ordage.load(run.path)(tmp_path / "x.jpg")
     with pytest.raises(DataError, match="expected a uint8 image"):
         ordage.load(run.path)(np.zeros((8, 8), np.float32))
+
+
+def test_several_threads_get_the_answers_that_one_gets(run, faces):
+    predict = ordage.load(run.path)
+    files = sorted(faces.iterdir())[:24]
+    alone = [predict(file).age[0] for file in files]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda file: predict(file).age[0], files))
+
+    assert together == alone
+
+
+def test_a_pickle_in_place_of_the_weights_is_refused_and_never_run(run, tmp_path, ordage):
+    ran = tmp_path / "ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return open, (str(ran), "w")
+
+    folder = shutil.copytree(run.best, tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Malicious()))
+    result = ordage("predict", folder, "some.jpg")
+
+    assert result.returncode == 3
+    assert "the model cannot be read" in result.stderr
+    assert not ran.exists()
+
+
+def test_without_a_calibration_there_is_no_interval(run, faces, tmp_path):
+    folder = shutil.copytree(run.best, tmp_path / "model")
+    (folder / "calibration.json").unlink()
+    table = ordage.load(folder)(sorted(faces.iterdir())[:3]).to_frame()
+
+    assert table[["low", "high"]].isna().all(axis=None)
+    assert table["age"].notna().all()
