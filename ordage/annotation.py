@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,9 @@ def annotate(images: Images, frame: pd.DataFrame, folder: Path) -> None:
     for answer in frame[frame["error"] == ""].itertuples():
         image = images.open(row_of[str(answer.path)])
         text = f"{answer.age:g}"
-        if answer.low == answer.low:  # not NaN
+        if math.isinf(answer.high):
+            text += f" ({answer.low:g}+)"
+        elif not math.isnan(answer.low):
             text += f" ({answer.low:g}\N{EN DASH}{answer.high:g})"
         _written(image, text).save(_free(folder, Path(str(answer.path)).name))
 

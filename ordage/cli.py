@@ -458,8 +458,12 @@ def _evaluate(
     from .judging import judge
 
     if (run / "cells").is_dir():
-        if options or baseline is not None or part != "test":
-            raise UsageError(f"{run}: is a comparison; options are for one of its runs, in {run / 'cells'}")
+        asked = (options, baseline, coverage, interval_by, true, pred, id_col, figures, html, markdown)
+        if any(asked) or part != "test":
+            raise UsageError(
+                f"{run}: is a comparison; options are for one of its runs, in {run / 'cells'}, and its page is made by "
+                "ordage report"
+            )
         from .comparison import Comparison
 
         comparison = Comparison(run)

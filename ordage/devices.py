@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "choose_precision",
     "count_devices",
+    "find_device",
     "has_depthwise",
     "keep_freed_memory",
     "make_accelerator",
@@ -46,7 +47,7 @@ def make_accelerator(config: TrainingConfig, folder: Path | None = None, tracker
         UsageError: no such device or precision.
         MissingError: the device asked for is not there.
     """
-    device = _device(config.device)
+    device = find_device(config.device)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when CUDA starts
     precision = config.precision or "fp32"
@@ -96,7 +97,13 @@ def seed_generators(device: torch.device, seed: int) -> None:
         torch.get_device_module(device).manual_seed(seed)
 
 
-def _device(name: str | None) -> torch.device:
+def find_device(name: str | None) -> torch.device:
+    """Return the device of that name, or the best there is.
+
+    Raises:
+        UsageError: no such name.
+        MissingError: it is not there.
+    """
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     have = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items() if count)
     if name is None:
@@ -148,7 +155,7 @@ def count_devices(config: RunConfig) -> int:
         MissingError: more than there are GPUs.
     """
     number = processes.parse_devices(config.devices)
-    device = _device(config.device)
+    device = find_device(config.device)
     gpus = torch.cuda.device_count() if device.type == "cuda" else None
     if number is None:
         return gpus or 1

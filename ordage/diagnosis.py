@@ -222,7 +222,7 @@ def _from_scratch(seen: Evidence) -> Diagnosis | None:
         "from scratch",
         f"{count:,} images to train on, and no pretrained weights",
         f"a backbone that knows other pictures, such as --model {KNOWS} --img-size {KNOWS_AT}",
-        (Try("a pretrained backbone", {"model": KNOWS, "img_size": KNOWS_AT, "in_chans": 3}),),
+        (Try("a pretrained backbone", {"model": KNOWS, "img_size": KNOWS_AT, "in_chans": 3, "pretrained": True}),),
     )
 
 

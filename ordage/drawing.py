@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ordage.eval import Calibration, Predictions, figures
+from ordage.eval import Predictions, figures
 
 from .workspace import file_name
 
@@ -34,14 +34,9 @@ class Drawing:
     make: Callable[[], Figure]
 
 
-def own_drawings(judged: Judged, calibration: Calibration | None = None) -> list[Drawing]:
-    """Return the figures that one model has for itself.
-
-    Args:
-        judged: the model's predictions and figures.
-        calibration: shown beside its probabilities as they are.
-    """
-    said, evaluation = judged.predictions, judged.evaluation
+def own_drawings(judged: Judged) -> list[Drawing]:
+    """Return the figures that one model has for itself."""
+    said, evaluation, calibration = judged.predictions, judged.evaluation, judged.calibration
     found = [Drawing("confusion", "Confusion", lambda: figures.confusion_figure(evaluation))]
     if "decade" in evaluation.groups:
         found.append(Drawing("error_by_age", "Error by age", lambda: figures.error_by_age_figure(evaluation)))

@@ -162,9 +162,9 @@ class OrdinalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f"Expected `{name}` to be one of {', '.join(known)}, but got {value!r}.")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Expected `{name}` to be at least 1, but got {getattr(self, name)}.")
+        for name, least in (("epochs", 1), ("batch_size", 2 if self.image_shape_ else 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"Expected `{name}` to be at least {least}, but got {getattr(self, name)}.")
         if self.image_shape_ and not timm.is_model(self.model):
             raise ValueError(f"Unknown `model` {self.model!r}{did_you_mean(self.model, timm.list_models())}.")
 
@@ -191,8 +191,8 @@ class OrdinalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         for _ in range(self.epochs):
             total = torch.zeros((), device=device)
             for index in torch.randperm(len(target)).to(device).split(self.batch_size):  # type: ignore[no-untyped-call]
-                if len(index) < 2 and len(target) > 1:
-                    continue  # one sample has no batch statistics
+                if len(index) < 2 and self.image_shape_:
+                    continue  # one image has no batch statistics
                 loss = self.criterion_(self.module_(self._batch(inputs, index)), target[index])
                 optimizer.zero_grad()
                 loss.backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,10 @@ class Images:
 
     def open(self, row: int) -> Image.Image:
         """Return an image as it is."""
-        return Image.open(self.names[row]) if self.pixels is None else Image.fromarray(np.asarray(self.pixels[row]))
+        if self.pixels is None:
+            return Image.open(self.names[row])
+        pixels = np.asarray(self.pixels[row])
+        return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
 def gather(arguments: Sequence[str], *, image_col: str | None = None) -> list[Images]:
@@ -79,6 +83,8 @@ def gather(arguments: Sequence[str], *, image_col: str | None = None) -> list[Im
 def _paths(argument: str, image_col: str | None) -> Iterable[str]:
     path = Path(argument)
     if argument == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # a file name need not be text
         return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
     if path.is_dir():
         found = [str(file) for file in image_files(path)]
@@ -97,7 +103,8 @@ def _paths(argument: str, image_col: str | None) -> Iterable[str]:
 
 def _of_table(path: Path, image_col: str | None) -> Iterator[str]:
     table = load(path)
-    names = table.frame[image_column(table, image_col)].tolist()
+    table.rejected.check(len(table.frame) + len(table.rejected), allowed=False, source=str(path))
+    names = table.frame[image_column(table, image_col)].str.strip().tolist()
     root = image_root(path, names, None)
     return (str(root / name.replace("\\", "/")) for name in names)
 
@@ -107,6 +114,8 @@ def _of_arrays(path: Path) -> list[Images]:
     for name, array in load_arrays(path).items():
         images: Any = array
         if images.dtype == np.uint8 and images.ndim in (3, 4):
+            if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
+                images = np.moveaxis(images, 1, -1)  # channels come first
             prefix = f"{path}:{name}" if path.suffix == ".npz" else str(path)
             found.append(Images([f"{prefix}[{row}]" for row in range(len(images))], images))
     if not found:

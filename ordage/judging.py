@@ -50,6 +50,7 @@ class Judged:
         evaluation: the figures.
         notes: one line each on what a reader has to know beside the figures.
         manifest: the samples, where they were read to be judged.
+        calibration: that the evaluation used.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Judged:
     evaluation: Evaluation
     notes: tuple[str, ...] = ()
     manifest: Manifest | None = None
+    calibration: Calibration | None = None
 
     def against(self, other: Judged) -> tuple[PairedDifference, str]:
         """Compare the errors with those of another model on the same samples.
@@ -165,7 +167,8 @@ def judge_run(
     predictions = run.predictions(part)
     scale = _scale(bins, predictions.scale, OrdinalScale.from_dict(run.report[part]["scale"]))
     calibration = _calibration(run, coverage, interval_by) if part == "test" else None
-    return Judged(_name(run), predictions, _evaluated(run, predictions, scale, bins, calibration))
+    evaluation = _evaluated(run, predictions, scale, bins, calibration)
+    return Judged(_name(run), predictions, evaluation, calibration=calibration)
 
 
 def judge_data(

@@ -13,6 +13,7 @@ from .config import CompareConfig, DataConfig, RunConfig
 __all__ = ["NextStep", "command_line", "next_steps"]
 
 COMMANDS: dict[str, type[DataConfig]] = {"fit": RunConfig, "compare": CompareConfig}
+SWEEPS = {"model": "models", "lr": "lrs"}  # what an option of one value cannot stand beside
 # What the ladder's command leaves out: what it sets itself, what is chosen for each net, and what fit alone means so.
 LADDER_SETS = (
     *("model", "models", "loss", "losses", "augment", "train_on", "baseline", "ladder"),
@@ -44,10 +45,13 @@ def next_steps(command: str, given: Mapping[str, Any], diagnosis: Iterable[Mappi
         diagnosis: the findings, as a report holds them.
     """
     steps = []
-    for finding in diagnosis:
+    for finding in [] if given.get("ladder") else diagnosis:  # the ladder's steps set these options themselves
         for tried in finding.get("tries", []):
             why = f"{finding['name']}: {finding['evidence']}"
-            steps.append(NextStep(tried["what"], why, command_line(command, {**given, **tried["options"]})))
+            options = tried["options"]
+            dropped = [SWEEPS[name] for name in options if name in SWEEPS]
+            kept = {name: value for name, value in given.items() if name not in dropped}
+            steps.append(NextStep(tried["what"], why, command_line(command, {**kept, **options})))
     if not given.get("ladder"):
         kept = {name: value for name, value in given.items() if name not in LADDER_SETS and _known("compare", name)}
         why = "from a plain small net upwards, each change by itself and with its interval"

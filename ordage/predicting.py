@@ -13,6 +13,7 @@ import pandas as pd
 
 from .annotation import annotate
 from .data.dataset import SQUARE
+from .devices import find_device
 from .errors import UsageError
 from .images import ImageInfo, to_channels
 from .inputs import Images, gather
@@ -82,7 +83,7 @@ def predict(
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
     inputs = gather(arguments, image_col=image_col)
-    predictor = load(run, device=device, tta=tta)
+    predictor = load(run, device=find_device(device), tta=tta)
     reporter = Reporter(verbosity)
     total = sum(map(len, inputs))
     done, sizes = Predicted(total), []
@@ -161,7 +162,8 @@ def _answered(predictor: Predictor, chunks: Sequence[_Chunk], probs: bool, bar: 
     answers = predictor.of_pixels(pixels if len(good) == len(found) else pixels[good]).to_frame(probs=probs)
     answers.index = pd.Index(good)
     frame = answers.reindex(range(len(found)))  # an empty row for what cannot be read
-    frame.insert(0, "path", [name for chunk in chunks for name in chunk.names])
+    names = [name for chunk in chunks for name in chunk.names]
+    frame.insert(0, "path", pd.Series(names, dtype=object))  # not as text: a file name need not be any
     sizes = [(pd.NA, pd.NA) if isinstance(each, str) else each for each in found]
     frame["width"], frame["height"] = (pd.array(side, dtype="Int64") for side in zip(*sizes, strict=True))
     frame["error"] = [each if isinstance(each, str) else "" for each in found]

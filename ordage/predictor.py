@@ -52,11 +52,17 @@ class Ages:
     @property
     def age(self) -> NDArray[np.float64]:
         """The median of each distribution ``(N,)``, the point with the least expected absolute error."""
-        return np.asarray(self.classes.values)[metrics.median(self.log_probs)]
+        return np.asarray(self.classes.values)[self._median]
+
+    @property
+    def _median(self) -> NDArray[np.int64]:
+        return metrics.median(self.log_probs) if len(self) else np.empty(0, np.int64)
 
     @property
     def bin(self) -> NDArray[np.str_]:
         """The most probable bin of each image ``(N,)``."""
+        if not len(self):
+            return np.empty(0, np.str_)
         summed = self.classes.coarsen(self.log_probs, self.bins, log=True)
         return np.asarray(self.bins.labels)[metrics.mode(summed)]
 
@@ -80,7 +86,7 @@ class Ages:
     @property
     def spread(self) -> NDArray[np.float64]:
         """The standard deviation of each distribution ``(N,)``; 0 for a model that answers with a point."""
-        return spreads(self.log_probs, self.classes.values)
+        return spreads(self.log_probs, self.classes.values) if len(self) else np.empty(0)
 
     @property
     def outside_trained_range(self) -> NDArray[np.bool_]:
@@ -89,8 +95,9 @@ class Ages:
         It cannot say any other age than those it was trained on. So where an interval, or the answer itself where
         there is none, reaches the first of them, if that is above 0, or the last, others beyond would look alike.
         """
-        answer = metrics.median(self.log_probs)
-        first, last = (answer, answer) if self.calibration is None else self.calibration.intervals(self.log_probs)
+        first = last = self._median
+        if self.calibration is not None and len(self):
+            first, last = self.calibration.intervals(self.log_probs)
         return ((first == 0) & (self.classes.lows[0] > 0)) | (last == len(self.classes) - 1)
 
     def to_frame(self, *, probs: bool = False) -> pd.DataFrame:

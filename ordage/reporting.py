@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import webbrowser
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +46,6 @@ def report(paths: Sequence[Path], out: Path | None = None) -> Path:
             raise DataError(f"{path}: no such folder; expected a run or a comparison")
     if len(paths) == 1 and (paths[0] / "cells").is_dir():
         comparison = Comparison(paths[0])
-        comparison.summarise()
         return report_comparison(comparison, out=out)
     if len(paths) == 1:
         return report_run(Run(paths[0]), out=out)
@@ -79,7 +79,7 @@ def report_comparison(comparison: Comparison, manifest: Manifest | None = None, 
     """Write about a comparison.
 
     Args:
-        comparison: which; `Comparison.summarise` has brought it together.
+        comparison: which; its finished cells are brought together anew.
         manifest: its samples, where they have been read already.
         out: folder to write into; its own without.
     """
@@ -87,7 +87,7 @@ def report_comparison(comparison: Comparison, manifest: Manifest | None = None, 
 
     cells = [cell for cell in comparison.cells if cell.run.finished]
     environment = environment_of(comparison.path)
-    content = comparison_content(comparison.report, cells, given=comparison.config.given, environment=environment)
+    content = comparison_content(comparison.standings(), cells, given=comparison.config.given, environment=environment)
     return _write(content, out or comparison.path, manifest)
 
 
@@ -129,20 +129,29 @@ def open_page(path: Path) -> None:
 
 
 def _cells(runs: Sequence[Run]) -> list[Cell]:
-    """Return runs as cells: those that differ by seed and fold alone are one arm."""
+    """Return runs as cells: those that differ by seed, fold and machine alone are one arm."""
     groups: dict[RunConfig, list[tuple[Run, RunConfig]]] = {}
     for run in runs:
         config = run.config
-        groups.setdefault(dataclasses.replace(config, seed=0, fold=None), []).append((run, config))
+        shared = dataclasses.replace(config, seed=0, fold=None, device=None, devices="1", log=())
+        groups.setdefault(shared, []).append((run, config))
     models = {config.model for config in groups}
-    names = {config: config.loss if len(models) == 1 else f"{config.loss}, {config.model}" for config in groups}
-    for config, name in list(names.items()):
-        if list(names.values()).count(name) > 1:  # they differ by something else: their folders tell them apart
-            names[config] = f"{name} ({groups[config][0][0].path.name})"
+    plain = {config: config.loss if len(models) == 1 else f"{config.loss}, {config.model}" for config in groups}
+    several = {name for name, count in Counter(plain.values()).items() if count > 1}
+    # Those that differ by something else are told apart by where they lie.
+    names = {
+        config: f"{name} ({groups[config][0][0].path})" if name in several else name for config, name in plain.items()
+    }
     references = {config.model: names[config] for config in groups if config.loss == REFERENCE}
-    cells = []
+    cells: dict[tuple[str, int, int | None], Cell] = {}
     for shared, members in groups.items():
         against = references.get(shared.model) if shared.loss != REFERENCE else None
         arm = Arm(names[shared], members[0][1], against)
-        cells += [Cell(arm, config, run) for run, config in members]
-    return cells
+        for run, config in members:
+            cell = Cell(arm, config, run)
+            if cell.key in cells:
+                raise UsageError(
+                    f"{run.path}: is {cell.title} once more, as is {cells[cell.key].run.path}; name one of them"
+                )
+            cells[cell.key] = cell
+    return list(cells.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +49,8 @@ def row_file(path: Path | None, kind: str) -> Iterator[Writer]:
         MissingError: parquet without what writes it.
     """
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # a file name need not be text
         yield _text_writer(sys.stdout, kind)
         return
     part = path.with_name(path.name + ".part")
@@ -76,7 +80,7 @@ def _text_writer(file: TextIO, kind: str) -> Writer:
 
     def write_lines(frame: pd.DataFrame) -> None:
         for row in frame.to_dict("records"):
-            plain = {str(name): None if pd.isna(value) else value for name, value in row.items()}
+            plain = {str(name): None if pd.isna(value) or value == math.inf else value for name, value in row.items()}
             file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
 
     return write_csv if kind == "csv" else write_lines

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -181,8 +182,9 @@ def _side_by_side(todo: list[_Task], places: Sequence[str | None], verbosity: in
                     failures[task.cell] = error
                     task.failed(error, verbosity)
     except KeyboardInterrupt:
-        while not waiting.empty():
-            waiting.get()
+        with suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
         for worker in workers:
             worker.interrupt()
         raise Interrupted("interrupted; the state of every cell is saved, and --resume goes on") from None
@@ -205,9 +207,13 @@ class _Worker(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self._device, self._waiting, self._ended, self._verbosity = device, waiting, ended, verbosity
-        self._process = subprocess.Popen(
+        self._threads, self._over = threads, False
+        self._process = self._begin()
+
+    def _begin(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-c", "from ordage.comparison.cells import follow; follow()"],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(self._threads)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -216,28 +222,24 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         """Hand over one cell after another."""
-        try:
-            while (task := self._waiting.get()) is not None:
+        with suppress(queue.Empty):  # when all is interrupted
+            while (task := self._waiting.get_nowait()) is not None:
                 self._ended.put((task, self._train(task)))
-                if self._process.poll() is not None:  # the others go on with what is left
-                    break
-        finally:
-            self._ended.put(None)
+                if self._process.poll() is not None and not self._over:
+                    self._process = self._begin()  # it died with its cell; the next one shall have its chance
+        self._ended.put(None)
 
     def _train(self, task: _Task) -> Exception | None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         config = task.cell.config if self._device is None else replace(task.cell.config, device=self._device)
-        call = {"config": config.to_dict(), "run": str(task.cell.run.path), "prefix": task.prefix}
+        call = {"config": config.to_dict(), "run": str(task.cell.run.path), "prefix": task.prefix, "argv": sys.argv}
         try:
             self._process.stdin.write(json.dumps({**call, "verbosity": self._verbosity}) + "\n")
             self._process.stdin.flush()
-            said = self._process.stdout.readline()
-        except OSError:
-            said = ""
-        if not said:
+            failed = json.loads(self._process.stdout.readline())
+        except (OSError, ValueError):  # there is no answer when the process ends, be it for want of memory
             return OrdageError(f"its process ended with code {self._process.wait()}")
-        failed = json.loads(said)
         if failed is None:
             return None
         kind = next((kind for kind in OrdageError.__subclasses__() if kind.exit_code == failed["code"]), OrdageError)
@@ -245,11 +247,13 @@ class _Worker(threading.Thread):
 
     def interrupt(self) -> None:
         """Let the process save the state of its cell and end."""
+        self._over = True
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
     def end(self) -> None:
         """End the process, which ends by itself where it was interrupted or has nothing more to do."""
+        self._over = True
         assert self._process.stdin is not None
         with suppress(OSError):  # it has ended by itself
             self._process.stdin.close()
@@ -262,12 +266,15 @@ class _Worker(threading.Thread):
 
 def follow() -> None:
     """Train the cells that the first process hands over, a line each on stdin; answer each by a line on stdout."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what somebody's loss prints is no answer
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what somebody's loss, or a library, prints is no answer
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     workshop = Workshop(Reporter(0))
     try:
         for line in sys.stdin:
             call: dict[str, Any] = json.loads(line)
             config = RunConfig.parse(call["config"])
+            sys.argv = call["argv"]  # which the run writes down
             reporter = Reporter(call["verbosity"], call["prefix"], bars=False)
             answer = None
             try:
@@ -279,6 +286,13 @@ def follow() -> None:
             print(json.dumps(answer), file=answers, flush=True)
     except KeyboardInterrupt:  # between two cells, or in what has no state to save
         sys.exit(130)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: it would get into the way of whoever goes on."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 @contextmanager

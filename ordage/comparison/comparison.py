@@ -88,43 +88,53 @@ class Comparison:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return content
 
-    def summarise(self, failures: Mapping[Cell, Exception] | None = None) -> dict[str, Any]:
-        """Bring the finished cells together, write ``report.json`` and ``summary.csv``, and return the report.
+    @property
+    def finished(self) -> bool:
+        """Whether every cell is done, and brought together."""
+        trained = all(cell.run.finished for cell in [*self.trials, *self.cells])
+        return trained and bool(self.cells) and (self.path / REPORT).exists() and not self.report["failed"]
+
+    def standings(self, failures: Mapping[Cell, Exception] | None = None) -> dict[str, Any]:
+        """Bring the finished cells together; nothing is written.
 
         Args:
-            failures: what made cells fail.
+            failures: what made cells fail; without it those are repeated that are reported and still not done.
 
         Raises:
             OrdageError: of the first failure's kind when every cell failed.
         """
-        failed = failures or {}
         done = [cell for cell in self.cells if cell.run.finished]
         if not done:
-            if not failed:
+            if not failures:
                 raise DataError(f"{self.path}: none of its cells is finished; go on with it by --resume")
-            first = next(iter(failed.values()))
+            first = next(iter(failures.values()))
             kind = type(first) if isinstance(first, OrdageError) else OrdageError
             raise kind(f"{self.path}: every cell failed, the first: {reason_of(first)}")
-        report = {
+        if failures is None:
+            over = {cell.run.path.name for cell in done}
+            earlier = self.report["failed"] if (self.path / REPORT).exists() else []
+            failed = [row for row in earlier if row["cell"] not in over]
+        else:
+            failed = [_failed(cell, error) for cell, error in failures.items()]
+        return {
             **summarise(self.design.arms, done),
             "tuning": self.tuning,
-            "failed": [
-                {
-                    "arm": cell.arm.name,
-                    "loss": cell.config.loss,
-                    "seed": cell.seed,
-                    "fold": cell.fold,
-                    "lr": cell.config.lr,
-                    "error": reason_of(error),
-                    "exit_code": getattr(error, "exit_code", 1),
-                }
-                for cell, error in failed.items()
-            ],
+            "failed": failed,
             "protocol": self.config.to_dict(),
         }
-        write_summary(self.path / "summary.csv", report)
-        write_json(self.path / REPORT, report)
-        return report
+
+
+def _failed(cell: Cell, error: Exception) -> dict[str, Any]:
+    return {
+        "arm": cell.arm.name,
+        "loss": cell.config.loss,
+        "seed": cell.seed,
+        "fold": cell.fold,
+        "lr": cell.config.lr,
+        "cell": cell.run.path.name,
+        "error": reason_of(error),
+        "exit_code": getattr(error, "exit_code", 1),
+    }
 
 
 def compare(
@@ -164,7 +174,7 @@ def compare(
     if path is not None and goes_on:
         earlier = Comparison(path)
         asked, design = agree(earlier.config, asked, given), earlier.design
-        if (path / REPORT).exists() and not earlier.report["failed"]:
+        if earlier.finished:
             reporter.note(f"{path}: already finished")
             return earlier
     manifest = read(asked)
@@ -178,14 +188,16 @@ def compare(
     devices = cell_devices(asked, design, dataset, reporter)
     path = claim_directory(Path(out), path, _title(design), overwrite=overwrite)
     dataset.write_splits(path / "splits.csv")
-    write_config(path, asked.to_dict())
-    write_json(path / "environment.json", describe_environment(make_accelerator(asked).device))
     write_json(path / DESIGN, design.to_dict())
+    write_json(path / "environment.json", describe_environment(make_accelerator(asked).device))
+    write_config(path, asked.to_dict())  # last: by it a directory is known as one to go on with
     comparison = Comparison(path)
 
     failures = run_cells(comparison.trials, workshop, devices, verbosity, "tuning, ")
     failures |= run_cells(comparison.cells, workshop, devices, verbosity)
-    comparison.summarise(failures)
+    report = comparison.standings(failures)
+    write_summary(path / "summary.csv", report)
+    write_json(path / REPORT, report)
     return comparison
 
 

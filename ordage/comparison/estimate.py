@@ -23,6 +23,7 @@ from .workshop import Workshop
 __all__ = ["estimate"]
 
 UNTIMED, TIMED = 3, 12  # steps
+ANY_RATE = 1e-3
 
 
 def estimate(options: Mapping[str, Any], *, verbosity: int = 1) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def _cell_seconds(config: RunConfig, prepared: Prepared) -> tuple[float, float]:
     """Return the seconds of a step, measured, and of a whole training with its validations."""
     accelerator = make_accelerator(config)
     plan = replace(prepared.plan, pretrained=False)  # a step takes as long with any weights
+    config = replace(config, lr=ANY_RATE)  # one that is to be found is a number only then
     learner = Learner(config, plan, prepared.dataset, accelerator, None)
     learner.begin_epoch(config.freeze or 0)
     batches = learner.epoch_batches(0)

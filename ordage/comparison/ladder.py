@@ -30,7 +30,7 @@ def climb(config: CompareConfig, manifest: Manifest) -> list[tuple[str, dict[str
         UsageError: options that the ladder itself sets.
     """
     for name, value, usual in (
-        ("model", config.model, "auto"),
+        ("model", config.model if config.weights is None else "auto", "auto"),
         ("models", config.models, ()),
         ("losses", config.losses, CompareConfig().losses),
         ("augment", config.augment, None),
@@ -55,7 +55,7 @@ def climb(config: CompareConfig, manifest: Manifest) -> list[tuple[str, dict[str
         steps.append((f"+ {min(LARGER, side)} pixels", {"img_size": min(LARGER, side)}))
     if config.weights is not None:
         size = {} if config.img_size else {"img_size": min(LARGEST, side)}
-        steps.append(("+ pretrained", {"model": "auto", "weights": config.weights, "pretrained": True, **size}))
+        steps.append(("+ pretrained", {"model": config.model, "weights": config.weights, "pretrained": True, **size}))
     found: list[tuple[str, dict[str, Any], str | None]] = []
     sofar: dict[str, Any] = {}
     for name, changes in steps:

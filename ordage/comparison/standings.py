@@ -114,7 +114,7 @@ def summarise(arms: Iterable[Arm], cells: Sequence[Cell]) -> dict[str, Any]:
         "data": first["data"],
         "test": {
             "n": sum(each.report["test"]["n"] for each in _one_seed(scored)),
-            "n_subjects": first["test"]["n_subjects"],
+            "n_subjects": _people(_one_seed(scored)),
             "confidence": first["test"]["confidence"],
             "folds": len({each.cell.fold for each in scored}),
         },
@@ -148,7 +148,8 @@ class _Scored:
         config = self.cell.config
         return {
             "arm": self.cell.arm.name,
-            **{name: getattr(config, name) for name in ("loss", "model", "seed", "fold", "lr")},
+            **{name: getattr(config, name) for name in ("loss", "model", "seed", "fold")},
+            "lr": self.cell.run.config.lr,  # the one that was found, where it was to be found
             "test": self.report["test"]["test"],
             "cell": self.cell.run.path.name,
         }
@@ -173,7 +174,7 @@ class _Scored:
 def _errors(said: Predictions, target: NDArray[np.int64], answer: Any) -> NDArray[np.float64]:
     if said.known_age.any():
         return np.asarray(np.abs(said.age - answer.values))
-    return np.abs(answer.classes - target).astype(np.float64)
+    return np.asarray(np.abs(answer.values - target))  # values are positions of bins then
 
 
 class _Board:
@@ -195,25 +196,39 @@ class _Board:
 
     def clusters(self, seed: int, folds: Sequence[int | None]) -> NDArray[Any] | None:
         """Return who each of these images shows, where that is known."""
-        found = [self._by_place[seed, fold].predictions.clusters for fold in folds]
-        known = [each for each in found if each is not None]
-        return np.concatenate(known) if len(known) == len(found) else None
+        said = [self._by_place[seed, fold].predictions for fold in folds]
+        subjects = [each.subject for each in said if each.subject is not None]
+        # By their names: numbers begin anew in each fold.
+        return np.unique(np.concatenate(subjects), return_inverse=True)[1] if len(subjects) == len(said) else None
 
 
 def _check(scored: Sequence[_Scored]) -> None:
     first: dict[int | None, _Scored] = {}
     for each in scored:
         other = first.setdefault(each.cell.fold, each)
-        if not np.array_equal(each.predictions.ids, other.predictions.ids):
+        said, others = each.predictions, other.predictions
+        if not np.array_equal(said.ids, others.ids) or not np.array_equal(said.age, others.age, equal_nan=True):
             raise DataError(
-                f"{each.cell.run.path}: its test images are not those of {other.cell.run.path}, so that errors cannot "
-                "be paired; train both on one split"
+                f"{each.cell.run.path}: its test images or their ages are not those of {other.cell.run.path}, so that "
+                "errors cannot be paired; train both on one split"
+            )
+        bins, other_bins = (OrdinalScale.from_dict(one.report["test"]["scale"]).spec for one in (each, other))
+        if bins != other_bins:
+            raise DataError(
+                f"{each.cell.run.path}: was judged on the bins {bins}, {other.cell.run.path} on {other_bins}"
             )
 
 
 def _one_seed(scored: Sequence[_Scored]) -> list[_Scored]:
     """Return one cell of each fold."""
     return list({each.cell.fold: each for each in scored}.values())
+
+
+def _people(scored: Sequence[_Scored]) -> int | None:
+    """Return how many people these cells were tested on, where that is known."""
+    subjects = [each.predictions.subject for each in scored]
+    known = [each for each in subjects if each is not None]
+    return len(np.unique(np.concatenate(known))) if len(known) == len(subjects) else None
 
 
 def _rounds(places: set[tuple[int, int | None]]) -> tuple[list[int], list[int | None]]:
@@ -251,7 +266,7 @@ def _row(board: _Board) -> dict[str, Any]:
         "model": reports[0]["model"],
         "against": board.arm.against,
         "seeds": seeds,
-        "lr": board.scored[0].cell.config.lr,
+        "lr": board.scored[0].cell.run.config.lr,
         **figures,
         "paper": {
             "decoder": paper[0]["decoder"],
@@ -286,7 +301,9 @@ def _compare(
         over_seeds = None
         if len(seeds) > 1:
             over_seeds = dataclasses.asdict(wilcoxon_over_seeds(ours.mean(axis=1), theirs.mean(axis=1)))
-        test, effort = paired_bootstrap(ours, theirs, cluster), effort_to_see(ours, theirs, cluster)
+        test = paired_bootstrap(ours, theirs, cluster)
+        # At the level that the strictest step of Holm's correction asks for.
+        effort = effort_to_see(ours, theirs, cluster, confidence=1 - (1 - test.confidence) / len(named))
         tests.append((a, b, test, effort, over_seeds))
     corrected = holm([test.p_value for _, _, test, *_ in tests]).tolist() if tests else []
     pairs = []

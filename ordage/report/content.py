@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -199,14 +200,14 @@ def judged_content(judged: Judged, other: Judged | None, run: Run | None) -> Con
     rows = [(model.name, model.evaluation.to_dict()["headline"], None) for model in models]
     return Content(
         title=judged.name if other is None else f"{judged.name} beside {other.name}",
-        subtitle=f"{evaluation.n:,} images",
+        subtitle=f"{evaluation.n:,} images{'' if judged.manifest is None else f' of {judged.manifest.source}'}",
         verdicts=[judged.against(other)[1]] if other is not None else [_said_of(judged)],
         headline=headline_table(rows, evaluation.to_dict()["baselines"], evaluation.error_unit, first=""),
         warnings=[*judged.notes, *_warnings(models)],
         models=[Shown(judged, run), *([] if other is None else [Shown(other)])],
         options={} if run is None else run.config.to_dict(),
         environment={} if run is None else environment_of(run.path),
-        data={} if run is None else run.report["data"],
+        data={} if run is None or judged.manifest is not None else run.report["data"],
     )
 
 
@@ -229,7 +230,8 @@ def _said_of(judged: Judged) -> str:
     evaluation = judged.evaluation
     mae, constants = evaluation.headline.mae, evaluation.baselines
     by = "median_age_mae" if evaluation.error_unit != "bins" else "median_bin_mae"
-    beside = f", {float(constants[by]):.2f} by always answering the same" if constants else ""
+    constant = float(constants[by]) if constants else math.nan
+    beside = "" if math.isnan(constant) else f", {constant:.2f} by always answering the same"
     accuracy, near = (
         100 * float(figure.value)
         for figure in (evaluation.headline.bin_accuracy, evaluation.headline.off_by_one_accuracy)

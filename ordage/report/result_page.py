@@ -50,7 +50,7 @@ def result_page(content: Content, manifest: Manifest | None = None) -> str:
         together=[(drawing.title, inline(drawing.make)) for drawing in content.drawings],
         figures=_side_by_side(content.models),
         details=[(model.name, tables_of(model.judged.evaluation, model.name)[1:]) for model in content.models],
-        conflicts=_conflicts(runs[0]) if runs else None,
+        conflicts=_conflicts(runs[0]) if runs and content.data else None,
         citations=_citations(list(sources)),
         options={name: value for name, value in content.options.items() if value not in (None, [], "", False)},
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -70,16 +70,13 @@ def _side_by_side(models: Sequence[Shown]) -> dict[str, list[tuple[str, Markup]]
     """Return each kind of figure, by its title, with a drawing for each model that it can be drawn of."""
     found: dict[str, list[tuple[str, Markup]]] = {}
     for model in models:
-        for drawing in own_drawings(model.judged, None if model.run is None else model.run.calibration):
+        for drawing in own_drawings(model.judged):
             found.setdefault(drawing.title, []).append((model.name, inline(drawing.make)))
     return found
 
 
 def _gallery(models: Sequence[Shown], manifest: Manifest | None) -> Gallery:
-    shown = [
-        Answered(model.name, model.judged.predictions, None if model.run is None else model.run.calibration)
-        for model in models
-    ]
+    shown = [Answered(model.name, model.judged.predictions, model.judged.calibration) for model in models]
     # Runs of different folds have other test images: the first one's are shown.
     alike = [each for each in shown if np.array_equal(each.predictions.ids, shown[0].predictions.ids)]
     return make_gallery(alike, manifest)

@@ -9,11 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ordage
+import ordage as package
 from ordage.comparison import Comparison
 from ordage.errors import DataError, NonFiniteError, UsageError
-from ordage.eval import metrics
+from ordage.eval import bootstrap_means, metrics
 from ordage.losses import SoftmaxLoss, register, unregister
 
 SMALL = {"img_size": 24, "in_chans": 1, "model": "ordage_tiny", "device": "cpu", "verbosity": 0, "epochs": 2}
@@ -403,3 +405,50 @@ def test_differences_are_also_told_by_the_other_figures(finished):
     for pair in finished.report["measures"]["paper_mae"]:
         expected = rows[pair["a"]]["paper"]["mae"] - rows[pair["b"]]["paper"]["mae"]
         assert pair["difference"] == pytest.approx(expected)
+
+
+def test_a_report_in_between_does_not_end_a_comparison(arrays, tmp_path, ordage):
+    options = TINY | {"losses": ("softmax",), "seeds": (0, 1), "data": str(arrays), "out": tmp_path, "name": "c"}
+    package.compare(**options)
+    (tmp_path / "c" / "report.json").unlink()
+    shutil.rmtree(tmp_path / "c" / "cells" / "softmax-seed1")  # as if it had been interrupted before that
+
+    assert ordage("report", tmp_path / "c").returncode == 0
+    resumed = package.compare(**options, resume=True)
+
+    assert [row["seed"] for row in resumed.report["results"]] == [0, 1]
+
+
+def test_people_of_different_folds_are_different_people(drawn, tmp_path):
+    for row, image in enumerate(drawn.images):
+        Image.fromarray(image).save(tmp_path / f"{row}.png")
+    people = np.arange(300) // 3
+    lines = [f"{row}.png,{age},p{person}" for row, (age, person) in enumerate(zip(drawn.ages, people, strict=True))]
+    (tmp_path / "faces.csv").write_text("\n".join(["file,age,person", *lines]) + "\n")
+    result = package.compare(
+        **TINY,
+        data=str(tmp_path / "faces.csv"),
+        subject_col="person",
+        losses=("softmax",),
+        seeds=(0,),
+        folds=3,
+        out=tmp_path / "runs",
+    )
+    errors, shown = [], []
+    for cell in result.cells:
+        said = cell.run.predictions("test")
+        errors.append(np.abs(np.asarray(said.scale.values)[metrics.median(said.log_probs)] - said.age))
+        shown.append(said.subject)
+    expected = bootstrap_means({"mae": np.concatenate(errors)}, cluster=np.concatenate(shown))["mae"]
+
+    assert result.report["test"]["n_subjects"] == 100
+    (row,) = result.report["losses"]
+    assert (row["mae"]["low"], row["mae"]["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_rate_that_was_found_is_reported(arrays, tmp_path, ordage):
+    result = package.compare(**TINY, data=str(arrays), losses=("softmax",), seeds=(0,), lr="find", out=tmp_path)
+
+    assert 1e-5 < result.report["results"][0]["lr"] < 1
+    planned = ordage("compare", arrays, "--losses", "softmax", "--seeds", "0", "--lr", "find", "--dry-run", "-q")
+    assert planned.returncode == 0, planned.stderr

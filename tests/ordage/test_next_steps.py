@@ -76,3 +76,16 @@ def test_the_ladder_is_offered_without_what_it_sets_itself(read_back):
     assert reached == {"data": "faces", "ladder": True, "img_size": 28}
     CompareConfig.parse(reached)
     assert next_steps("compare", {"ladder": True}, []) == []
+
+
+def test_no_step_contradicts_what_was_given(read_back):
+    tries = [
+        {"what": "another rate", "options": {"lr": "find"}},
+        {"what": "a pretrained backbone", "options": {"model": "resnet18", "pretrained": True}},
+    ]
+    finding = {"name": "x", "evidence": "y", "tries": tries}
+    given = {"data": "faces", "models": ["seed_cnn", "ordage_tiny"], "lrs": [0.1, 0.01], "pretrained": False}
+
+    for step in next_steps("compare", given, [finding]):
+        CompareConfig.parse(read_back(step.command))
+    assert next_steps("compare", {"ladder": True}, [finding]) == []

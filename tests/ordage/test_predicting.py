@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -126,6 +127,52 @@ def test_what_cannot_be_read_is_a_row_and_the_exit_code_says_so(run, faces, tmp_
     assert json.loads(lines[0])["age"] is None
 
 
+def test_nothing_that_can_be_read_is_no_crash(run, tmp_path, ordage):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    result = ordage("predict", run.path, "broken.jpg")
+
+    assert result.returncode == 3
+    assert [row["error"] != "" for row in rows_of(result.stdout)] == [True]
+    assert len(package.load(run.path)([]).to_frame()) == 0
+
+
+def test_an_open_last_bin_has_no_end(arrays, tmp_path, ordage):
+    trained = package.fit(
+        data=str(arrays),
+        bins="0-17,18+",
+        train_on="bins",
+        model="ordage_tiny",
+        device="cpu",
+        epochs=1,
+        verbosity=0,
+        out=tmp_path,
+    )
+    np.savez(tmp_path / "some.npz", images=np.load(arrays)["X_test"][:8])
+    lines = ordage("predict", trained.path, "some.npz", "--format", "jsonl", "--annotate", "drawn").stdout.splitlines()
+
+    assert {json.loads(line)["high"] for line in lines} <= {17.0, None}
+    assert len(lines) == 8
+
+
+def test_channels_may_come_first(run, faces, tmp_path, ordage):
+    pixels = np.stack([np.asarray(Image.open(file)) for file in sorted(faces.iterdir())[:5]])
+    np.save(tmp_path / "last.npy", pixels)
+    np.save(tmp_path / "first.npy", pixels.transpose(0, 3, 1, 2))
+
+    last, first = (rows_of(ordage("predict", run.path, name).stdout) for name in ("last.npy", "first.npy"))
+    assert [row["age"] for row in first] == [row["age"] for row in last]
+
+
+def test_a_file_name_that_is_no_text_is_kept(run, faces, tmp_path, ordage):
+    odd = os.fsencode(tmp_path) + b"/\xff.jpg"
+    with open(odd, "wb") as file:
+        file.write(next(faces.iterdir()).read_bytes())
+    result = ordage("predict", run.path, os.fsdecode(odd), "--out", "out.csv")
+
+    assert result.returncode == 0, result.stderr
+    assert odd in (tmp_path / "out.csv").read_bytes()
+
+
 def test_a_file_is_written_whole_or_not_at_all(run, faces, tmp_path, ordage, monkeypatch):
     (tmp_path / "out.csv").write_text("before")
 
@@ -187,6 +234,7 @@ def test_other_views_give_another_answer(run, faces, ordage):
         (("x.jpg", "--format", "parquet"), 2, "name a file by --out"),
         (("x.jpg", "--out", "no/where.csv"), 2, "there is no folder"),
         (("table.csv", "--image-col", "nme"), 2, "--image-col nme"),
+        (("x.jpg", "--device", "gpu"), 2, "--device gpu"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(run, tmp_path, ordage, arguments, code, said):

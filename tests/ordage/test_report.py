@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import ordage
+import ordage as package
 from ordage.errors import DataError, UsageError
 from ordage.eval import decode
 from ordage.reporting import report
@@ -194,3 +195,25 @@ def test_evaluate_writes_a_page_too(compared, tmp_path, ordage):
     assert "beside" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert ordage("evaluate", first, "--html", "nowhere/page.html").returncode == 2
     assert ordage("evaluate", first, "--open").returncode == 2
+
+
+def test_runs_that_are_alike_but_for_an_option_are_told_apart_by_where_they_lie(arrays, tmp_path):
+    options = {**SMALL, "epochs": 1, "data": str(arrays), "loss": "softmax", "out": tmp_path}
+    runs = [package.fit(**options, ema=ema, name=f"ema{place}") for place, ema in enumerate((0.0, 0.9))]
+    path = report([run.path for run in runs], tmp_path / "both")
+    with (path.parent / "summary.csv").open(newline="") as file:
+        arms = [row["arm"] for row in csv.DictReader(file)]
+
+    assert len(set(arms)) == 2
+    assert all(str(run.path) in arm for run, arm in zip(runs, arms, strict=True))
+    with pytest.raises(UsageError, match="once more"):
+        report([runs[0].path, runs[0].path])
+
+
+def test_runs_that_were_judged_on_other_bins_are_not_compared(arrays, tmp_path):
+    options = {**SMALL, "epochs": 1, "data": str(arrays), "out": tmp_path}
+    one = package.fit(**options, loss="softmax", bins="0-17,18+", name="one")
+    other = package.fit(**options, loss="coral", bins="width:20", name="other")
+
+    with pytest.raises(DataError, match="was judged on the bins"):
+        report([one.path, other.path])
