@@ -4,11 +4,10 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import numpy as np
 import numpy.typing as npt
 
-from .bootstrap import cluster_codes, cluster_totals
-from .significance import paired_errors, share_of_seeds
+from .bootstrap import cluster_totals
+from .significance import numbered, paired_errors, share_of_seeds
 
 POWER = 0.8  # chance with which a difference shall be seen
 
@@ -72,17 +71,15 @@ def effort_to_see(
         ValueError: The shapes differ, an error is not finite, or there are fewer than two samples or clusters.
 
     Example:
+        >>> import numpy as np
         >>> a, b = np.tile([1.0, -1.0], 500), np.full(1000, -0.05)
         >>> effort_to_see(a, b).samples
         3143
     """
     differences = paired_errors(errors_a, errors_b)
     seeds, n = differences.shape
-    codes = cluster_codes(cluster, n)
-    sizes = cluster_totals(np.ones((1, n)), codes)[0]
+    codes, sizes = numbered(cluster, n)
     clusters = len(sizes)
-    if clusters < 2:
-        raise ValueError(f"Expected errors of at least 2 samples or clusters, but got {clusters}.")
     difference = float(differences.mean())
     totals = cluster_totals(differences.mean(axis=0, keepdims=True), codes)[0]
     of_samples = float(((totals - sizes * difference) ** 2).sum()) / n**2 * clusters / (clusters - 1)

@@ -76,11 +76,8 @@ def paired_bootstrap(
         raise ValueError(f"Expected `n_resamples` to be at least 1, but got {n_resamples}.")
     differences = paired_errors(errors_a, errors_b)
     seeds, n = differences.shape
-    codes = cluster_codes(cluster, n)
-    sizes = cluster_totals(np.ones((1, n)), codes)[0]
+    codes, sizes = numbered(cluster, n)
     clusters = len(sizes)
-    if clusters < 2:
-        raise ValueError(f"Expected errors of at least 2 samples or clusters, but got {clusters}.")
     rng = np.random.default_rng(seed)
     difference = float(differences.mean())
 
@@ -225,6 +222,15 @@ def verdict(
             f"({write(result.difference)}{of_unit}, {level} {write(result.low)} to {write(result.high)}{corrected})"
         )
     return said + (", with one seed each, so that chance in training is not counted." if result.seeds == 1 else ".")
+
+
+def numbered(cluster: npt.ArrayLike | None, n: int) -> tuple[IntArray | None, npt.NDArray[np.float64]]:
+    """``(N,)`` numbers of the clusters, None where each sample is one, and their sizes; ValueError below two."""
+    codes = cluster_codes(cluster, n)
+    sizes = cluster_totals(np.ones((1, n)), codes)[0]
+    if len(sizes) < 2:
+        raise ValueError(f"Expected errors of at least 2 samples or clusters, but got {len(sizes)}.")
+    return codes, sizes
 
 
 def paired_errors(errors_a: npt.ArrayLike, errors_b: npt.ArrayLike) -> npt.NDArray[np.float64]:
