@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ordage.eval.tables import TextTable
+from ordage.eval.tables import HEADLINE, MISSING, TextTable
 
 __all__ = [
-    "MISSING",
     "cost_table",
     "headline_table",
     "number",
@@ -19,9 +18,6 @@ __all__ = [
     "tuning_table",
     "with_effort",
 ]
-
-MISSING = "—"
-HEADLINE = ("bin_accuracy", "off_by_one_accuracy", "mae")
 
 
 def headline_table(

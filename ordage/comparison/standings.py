@@ -27,6 +27,7 @@ from ordage.eval import (
     wilcoxon_over_seeds,
 )
 from ordage.eval.ranking import FEWEST
+from ordage.eval.tables import HEADLINE
 
 from ..errors import DataError, OrdageError
 from ..files import write_whole
@@ -35,9 +36,7 @@ from .design import Arm, Cell
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["HEADLINE", "reason_of", "summarise", "write_summary"]
-
-HEADLINE = ("bin_accuracy", "off_by_one_accuracy", "mae")
+__all__ = ["reason_of", "summarise", "write_summary"]
 
 
 @dataclass(frozen=True)
