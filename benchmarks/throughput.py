@@ -4,7 +4,8 @@ All contenders take turns on the same images, batch size and net, with the loss 
 waits while it is another's turn: so none has the threads, or the allocator's settings, of another.
 
 - bare step: forward, backward and optimiser step on one batch that lies on the device, in the precision and
-  with the optimiser and the allocator's settings of fit. Nothing can be faster.
+  with the allocator's settings of fit; with the optimiser that fit takes, as it is by default in torch.
+- fused step: the same with the optimiser's own kernel, as in fit, where it has one. Nothing can be faster.
 - fit: a steady epoch of `ordage fit` as it is by default, with augmentation, moving average and progress.
 - plain script: Dataset, Pillow, DataLoader with workers, torchvision's transforms, coral-pytorch's layer and loss.
 - timm loader: the same loop with timm's own loader and transforms.
@@ -81,6 +82,8 @@ class Faces:
 
 
 class BareStep:
+    fused = False
+
     def __init__(self, case: Case, faces: Faces, device: torch.device) -> None:
         self.case, self.device = case, device
         keep_freed_memory()
@@ -93,7 +96,7 @@ class BareStep:
         self.optimizer = (
             Muon([{"params": backbone.parameters()}, {"params": head.parameters(), "matrix": False}], 8e-3)
             if own
-            else torch.optim.AdamW(self.model.parameters(), 2e-3)
+            else torch.optim.AdamW(self.model.parameters(), 2e-3, fused=self.fused)
         )
         self.images = torch.randn(case.batch, case.chans, case.size, case.size, device=device)
         self.images = self.images.contiguous(memory_format=torch.channels_last)
@@ -111,6 +114,10 @@ class BareStep:
         for _ in range(3):
             step()
         return self.case.batch * self.steps / seconds(lambda: [step() for _ in range(self.steps)], self.device)
+
+
+class FusedStep(BareStep):
+    fused = True
 
 
 class Fit:
@@ -261,8 +268,11 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def contenders(case: Case, device: torch.device) -> Iterator[tuple[str, type]]:
-    yield from (("bare step", BareStep), ("fit", Fit), ("plain script", PlainScript), ("timm loader", TimmLoader))
+def all_contenders(case: Case, device: torch.device) -> Iterator[tuple[str, type]]:
+    yield "bare step", BareStep
+    if case.model not in OWN_NETS:
+        yield "fused step", FusedStep
+    yield from (("fit", Fit), ("plain script", PlainScript), ("timm loader", TimmLoader))
     if case.model == "seed_cnn" and find_spec("tensorflow") is not None and device.type == "cpu":
         yield "Keras", Keras
 
@@ -277,15 +287,17 @@ def collect(source: str | None, count: int, folder: Path) -> Faces:
         return Faces(folder, [folder / name for name in names], [int(age) for age in drawn.ages])
     table = read(DataConfig(data=source)).table.sample(count, random_state=0)
     for path in table["path"]:
-        (folder / Path(path).name).symlink_to(path)
+        (folder / Path(path).name).symlink_to(Path(path).resolve())
     return Faces(folder, [Path(path) for path in table["path"]], [min(int(age), YEARS - 1) for age in table["low"]])
 
 
-def measure(case: Case, faces: Faces, device: torch.device, rounds: int) -> dict[str, list[float]]:
+def measure(case: Case, faces: Faces, device: torch.device, rounds: int, only: set[str]) -> dict[str, list[float]]:
     """Return the images per second of each contender in each round."""
     context = multiprocessing.get_context("spawn")
     running: dict[str, Connection] = {}
-    for name, kind in contenders(case, device):
+    for name, kind in all_contenders(case, device):
+        if only and name not in {"fit", *only}:
+            continue
         running[name], far = context.Pipe()
         context.Process(target=serve, args=(kind, case, faces, device, far)).start()
         far.close()
@@ -315,6 +327,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Turns of each contender.")] = 3,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to train.")] = "cpu",
     models: Annotated[str, typer.Option(help="Nets, with commas between; all without.")] = "",
+    contenders: Annotated[str, typer.Option(help="Beside fit, with commas between; all without.")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
 ) -> None:
     """Measure training of `ordage fit` beside the bare step, a plain script, timm's loader and Keras."""
@@ -324,7 +337,7 @@ def main(
         for case in CASES:
             if models and case.model not in models.split(","):
                 continue
-            rates = measure(case, faces, torch.device(device), rounds)
+            rates = measure(case, faces, torch.device(device), rounds, set(filter(None, contenders.split(","))))
             for name in rates:
                 share = median(ours / theirs for ours, theirs in zip(rates["fit"], rates[name], strict=True))
                 net = f"{case.model}, {case.size} px, batch {case.batch}"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Learner", "TrainingBatch"]
 
+AVERAGE_EVERY = 8  # steps: the moving average costs a walk over all weights, as much as a small net's optimiser
 TOGETHER = 2**18  # pixels up to which batches are changed at once: calling the operators takes longer than their work
 
 
@@ -100,7 +101,10 @@ class Learner:
         model = build_model(plan, self.criterion, weights, prior=class_shares(dataset, weighting, drawing))
         self.model = model.to(memory_format=torch.channels_last).to(device)
         # A copy, made before the model's way of going forward is changed for this device.
-        self._average = timm.utils.ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
+        self._average_every = max(1, min(AVERAGE_EVERY, self.steps // 16))  # never far behind at the end of an epoch
+        decay = config.ema**self._average_every
+        self._average = timm.utils.ModelEmaV3(self.model, decay=decay, use_warmup=True) if config.ema else None
+        self._parameters = list(self.model.parameters())
         self.optimizer = accelerator.prepare_optimizer(make_optimizer(self.model, config))
         if config.compile:
             self.model.compile()
@@ -173,8 +177,8 @@ class Learner:
                 raise MissingError(f"--compile: torch.compile cannot, leave it out: {reason}") from error
             raise
         self.optimizer.step()
-        if self._average is not None:
-            self._average.update(self.model, step=updates)
+        if self._average is not None and updates % self._average_every == 0:
+            self._average.update(self.model, step=updates // self._average_every)
         return loss, pieces
 
     def judged(self) -> OrdinalModel:
@@ -207,7 +211,8 @@ class Learner:
     def _gradients(self, batch: TrainingBatch, updates: int, pieces: int) -> Tensor:
         """Go forward and backward over a batch, in as many pieces; return the loss."""
         device, seed = self._accelerator.device, self._config.seed
-        self.optimizer.zero_grad()
+        for parameter in self._parameters:  # as `zero_grad` does, in a tenth of the time
+            parameter.grad = None
         seed_generators(device, _mix(seed, updates, 1, processes.rank()))  # dropout draws from them
         value = torch.zeros((), device=device)
         parts = [whole.tensor_split(pieces) for whole in (batch.images, batch.target)]

