@@ -15,7 +15,7 @@ from .predictions import Predictions
 
 # A cumulative probability this close to one half counts as one half: float32 log-probabilities are no finer, and the
 # median of (1/2, 1/2) must not depend on the rounding of a machine's exponential.
-_HALF_TOLERANCE = 1e-6
+HALF_TOLERANCE = 1e-6
 # 2.2 - 1.2 is a little above 1 in binary and yet an error of one year.
 _ERROR_TOLERANCE = 1e-9
 
@@ -55,7 +55,7 @@ def median(log_probs: npt.ArrayLike) -> IntArray:
     classes = np.empty(len(array), dtype=np.int64)
     for rows in row_blocks(*array.shape):
         cdf = np.exp(array[rows]).cumsum(axis=1, dtype=np.float64)
-        classes[rows] = (cdf[:, :-1] < 0.5 * cdf[:, -1:] - _HALF_TOLERANCE).sum(axis=1)
+        classes[rows] = (cdf[:, :-1] < 0.5 * cdf[:, -1:] - HALF_TOLERANCE).sum(axis=1)
     return classes
 
 

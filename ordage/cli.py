@@ -38,6 +38,13 @@ _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Tta = Annotated[
+    Literal["none", "flip", "shift"] | None,
+    typer.Option(
+        metavar="none|flip|shift",
+        help="Views that an answer is the mean of; those of the model's own test when left out.",
+    ),
+]
 _RUN_PANEL = "Run"
 _JUDGING_PANEL = "Judging"
 
@@ -517,7 +524,7 @@ def _report(
 
 @app.command(name="predict")
 def _predict(
-    run: Annotated[Path, typer.Argument(help="A run, or a folder with a model.")],
+    run: Annotated[Path, typer.Argument(help="A run, a folder with a model, or hf:user/name.")],
     images: Annotated[
         list[str],
         typer.Argument(
@@ -531,15 +538,16 @@ def _predict(
     ] = None,
     image_col: Annotated[str | None, typer.Option(help="Of a table: column with the image paths.")] = None,
     probs: Annotated[bool, typer.Option("--probs", help="Add the probability of every class.")] = False,
-    tta: Annotated[
-        Literal["none", "flip", "shift"] | None,
-        typer.Option(
-            metavar="none|flip|shift",
-            help="Views that an answer is the mean of; those of the model's own test when left out.",
-        ),
-    ] = None,
+    tta: Tta = None,
     annotate: Annotated[
         Path | None, typer.Option("--annotate", help="Folder for copies of the images with the age written on them.")
+    ] = None,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Find the faces in photographs: a row a face. Needs ordage[detect].")
+    ] = False,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="With --detect: left around a face, as a share of it (default: 0.02, as in UTKFace)."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; the GPU when there is one.")] = None,
     quiet: Quiet = False,
@@ -557,11 +565,67 @@ def _predict(
         probs=probs,
         tta=tta,
         annotated=annotate,
+        detect=detect,
+        margin=margin,
         device=device,
         verbosity=0 if quiet else 1,
     )
     if done.unreadable:
         raise typer.Exit(3)
+
+
+@app.command(name="export")
+def _export(
+    run: Annotated[Path, typer.Argument(help="A run, a folder with a model, or hf:user/name.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="onnx|torch", help="ONNX, for onnxruntime alone, or a program of torch.export."
+        ),
+    ] = "onnx",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; RUN/export when left out.")] = None,
+    tta: Tta = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model as one file from uint8 images to ages, verified, with a model card beside it."""
+    from . import tables
+    from .exporting import export
+
+    exported = export(run, kind=kind, out=out, tta=tta)
+    _print(tables.exported_json(exported), json_output, lambda: tables.print_exported(exported))
+
+
+@app.command(name="push")
+def _push(
+    folder: Annotated[Path, typer.Argument(help="A folder that ordage export wrote.")],
+    name: Annotated[str, typer.Argument(help="Where it goes on the Hugging Face hub: user/name.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it; a new one is private else.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Put an exported model on the Hugging Face hub; nothing else of ordage ever sends anything."""
+    from .hub import push
+
+    print(push(folder, name, private=not public))
+
+
+@app.command(name="serve")
+def _serve(
+    run: Annotated[Path, typer.Argument(help="A run, a folder with a model, or hf:user/name.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; another lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes one that is free.")] = 8000,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Find the faces in photographs. Needs ordage[detect].")
+    ] = False,
+    max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Size of the largest picture.")] = 16,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; the GPU when there is one.")] = None,
+    open_: Open = False,
+    debug: Debug = False,
+) -> None:
+    """Show a page on which a picture is dropped and its age distribution shown, and answer in JSON at /predict."""
+    from .serving import serve
+
+    serve(run, host=host, port=port, detect=detect, megabytes=max_mb, device=device, opened=open_)
 
 
 @app.command(name="losses")

@@ -1,7 +1,8 @@
-"""`predict`: images in, a row each out, as they are decoded; what cannot be read is a row that says so."""
+"""`predict`: images in, a row each, or a row a face, out; what cannot be read is a row that says so."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,9 +14,10 @@ import pandas as pd
 
 from .annotation import annotate
 from .data.dataset import SQUARE
+from .detection import MARGIN, Detector, Face, cut
 from .devices import find_device
 from .errors import UsageError
-from .images import ImageInfo, to_channels
+from .images import ImageInfo, decode, to_channels
 from .inputs import Images, gather
 from .parallel import in_order
 from .predictor import load
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["Predicted", "predict", "predict_rows"]
 
 BATCH = 256
+LARGEST_MARGIN = 3.0
+WHOLE = 2**16  # pixels: more than any photograph has across, so that none is shrunk as it is decoded
+BOX = ("left", "top", "right", "bottom")
+NOWHERE = Face(*[math.nan] * 5)
+NO_FACE = "no face found"
 MOST = 0.5  # of the images, from which on it is worth a warning
 
 
@@ -41,11 +48,13 @@ class Predicted:
     Attributes:
         images: that were named.
         unreadable: of these.
+        faceless: of these, where faces are looked for.
         warnings: a line each on what does not fit the model.
     """
 
     images: int = 0
     unreadable: int = 0
+    faceless: int = 0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -59,10 +68,12 @@ def predict(
     probs: bool = False,
     tta: str | None = None,
     annotated: Path | None = None,
+    detect: bool = False,
+    margin: float | None = None,
     device: str | None = None,
     verbosity: int = 1,
 ) -> Predicted:
-    """Write a row for every image that is named: what ``ordage predict`` does.
+    """Write a row for every image that is named, or for every face in it: what ``ordage predict`` does.
 
     Args:
         run: a run, or a folder with a model.
@@ -73,6 +84,8 @@ def predict(
         probs: whether to add the probability of each class.
         tta: as in `load`.
         annotated: folder for copies of the images with the age written on them.
+        detect: whether the images are photographs in which faces are to be found.
+        margin: around such a face, as a share of its larger side; `MARGIN` without.
         device: where to predict; the GPU when there is one.
         verbosity: 0 says nothing, 1 draws a bar and warns.
 
@@ -82,44 +95,64 @@ def predict(
     kind = format_of(out, kind)
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    if margin is not None and not detect:
+        raise UsageError("--margin: means nothing without --detect")
+    if margin is not None and not 0 <= margin <= LARGEST_MARGIN:
+        raise UsageError(f"--margin {margin:g}: expected 0 to {LARGEST_MARGIN:g}")
     inputs = gather(arguments, image_col=image_col)
+    cutter = Cutter(Detector(), MARGIN if margin is None else margin) if detect else None
     predictor = load(run, device=find_device(device), tta=tta)
     reporter = Reporter(verbosity)
     total = sum(map(len, inputs))
     done, sizes = Predicted(total), []
     with row_file(out, kind) as write, reporter.bar("predicting", total) as bar:
-        for images, frame in predict_rows(predictor, inputs, bar, probs=probs):
+        for images, frame in predict_rows(predictor, inputs, bar, probs=probs, cutter=cutter):
             if annotated is not None:
                 annotate(images, frame, annotated)
-            done.unreadable += int((frame["error"] != "").sum())
-            sizes.append(frame.loc[frame["error"] == "", ["width", "height"]].to_numpy(np.float64))
+            faceless = frame["error"] == NO_FACE
+            done.faceless += int(faceless.sum())
+            done.unreadable += int((frame["error"] != "").sum() - faceless.sum())
+            sizes.append(_sides(frame[frame["error"] == ""], cutter))
             write(frame)
     done.warnings = list(_unlike_training(predictor, np.concatenate([np.empty((0, 2)), *sizes])))
     for text in done.warnings:
         reporter.note(f"warning: {text}")
     if done.unreadable:
         reporter.note(f"{done.unreadable:,} of {total:,} images could not be read; the column error says why")
+    if done.faceless:
+        reporter.note(f"no face was found in {done.faceless:,} of {total:,} images")
     return done
 
 
+@dataclass(frozen=True)
+class Cutter:
+    """What finds faces in photographs, and how much is left around them."""
+
+    detector: Detector
+    margin: float
+
+
 def predict_rows(
-    predictor: Predictor, inputs: Sequence[Images], bar: Bar, *, probs: bool = False
+    predictor: Predictor, inputs: Sequence[Images], bar: Bar, *, probs: bool = False, cutter: Cutter | None = None
 ) -> Iterator[tuple[Images, pd.DataFrame]]:
     """Yield answers, some hundreds of rows at a time, in the order of the inputs, and the images that they are of.
 
     Threads decode while the model works. The columns are ``path``, those of `Ages.to_frame`, ``width`` and ``height``
-    of the image as it came, and ``error``, empty where there is an answer.
+    of the image as it came, and ``error``, empty where there is an answer. Where faces are looked for, a row is a face,
+    and ``left``, ``top``, ``right``, ``bottom`` and ``face_score`` tell where it is.
 
     Args:
         predictor: the model.
         inputs: what `gather` found.
         bar: counts the images.
         probs: whether to add the probability of each class.
+        cutter: finds the faces; without it an image is a face.
     """
     for images in inputs:
         waiting: list[_Chunk] = []
         count = 0
-        for chunk in in_order(partial(_decode, predictor, images), len(images)):
+        work = partial(_decode, predictor, images) if cutter is None else partial(_cut, predictor, cutter, images)
+        for chunk in in_order(work, len(images)):
             waiting.append(chunk)
             count += len(chunk.names)
             if count >= BATCH:
@@ -131,11 +164,21 @@ def predict_rows(
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Some images, decoded as far as they can be: pixels, and of each its width and height, or why there are none."""
+    """Some images, or the faces in them, decoded as far as they can be.
 
+    Attributes:
+        images: how many images these are.
+        names: of the image of each row.
+        pixels: of each row.
+        found: the image's width and height, or why there are no pixels.
+        faces: where in the image; None where nobody looked.
+    """
+
+    images: int
     names: list[str]
     pixels: NDArray[np.uint8]
     found: list[tuple[int, int] | str]
+    faces: list[Face] | None = None
 
 
 def _decode(predictor: Predictor, images: Images, rows: range) -> _Chunk:
@@ -145,10 +188,51 @@ def _decode(predictor: Predictor, images: Images, rows: range) -> _Chunk:
         arrays = np.ascontiguousarray(images.pixels[rows.start : rows.stop])
         count, height, width = arrays.shape[:3]
         pixels = spec.fitted(to_channels(arrays.reshape(count, height, width, -1), spec.chans))
-        return _Chunk(names, pixels, [(width, height)] * count)
+        return _Chunk(count, names, pixels, [(width, height)] * count)
     pixels = np.zeros((len(rows), spec.size, spec.size, spec.chans), np.uint8)
     told = spec.decode_into(pixels, range(len(rows)), lambda place: images.read(rows[place]))
-    return _Chunk(names, pixels, [_size(told[place]) for place in range(len(rows))])
+    return _Chunk(len(rows), names, pixels, [_size(told[place]) for place in range(len(rows))])
+
+
+def _cut(predictor: Predictor, cutter: Cutter, images: Images, rows: range) -> _Chunk:
+    """Find the faces in some photographs; one without any is a row that says so."""
+    spec = predictor.spec
+    empty = np.zeros((spec.size, spec.size, spec.chans), np.uint8)
+    names: list[str] = []
+    pixels: list[NDArray[np.uint8]] = []
+    found: list[tuple[int, int] | str] = []
+    faces: list[Face] = []
+
+    def add(row: int, crop: NDArray[np.uint8], told: tuple[int, int] | str, face: Face = NOWHERE) -> None:
+        names.append(images.names[row])
+        pixels.append(crop)
+        found.append(told)
+        faces.append(face)
+
+    for row in rows:
+        try:
+            photograph, size = _photograph(images, row)
+        except (OSError, ValueError) as error:
+            add(row, empty, getattr(error, "strerror", None) or str(error))
+            continue
+        there = cutter.detector(photograph)
+        for face in there:
+            crop = to_channels(cut(photograph, face, cutter.margin), spec.chans)
+            add(row, spec.fitted(crop[None])[0], size, face)
+        if not there:
+            add(row, empty, NO_FACE)
+    return _Chunk(len(rows), names, np.stack(pixels), found, faces)
+
+
+def _photograph(images: Images, row: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Return ``(H, W, 3)``, upright and with all of its pixels, and width and height."""
+    if images.pixels is not None:
+        array = np.asarray(images.pixels[row])
+        pixels = to_channels(array.reshape(*array.shape[:2], -1), 3)
+    else:
+        pixels, _ = decode(images.read(row), chans=3, at_least=WHOLE)
+    height, width = pixels.shape[:2]
+    return pixels, (width, height)
 
 
 def _size(told: ImageInfo | str) -> tuple[int, int] | str:
@@ -166,9 +250,22 @@ def _answered(predictor: Predictor, chunks: Sequence[_Chunk], probs: bool, bar: 
     frame.insert(0, "path", pd.Series(names, dtype=object))  # not as text: a file name need not be any
     sizes = [(pd.NA, pd.NA) if isinstance(each, str) else each for each in found]
     frame["width"], frame["height"] = (pd.array(side, dtype="Int64") for side in zip(*sizes, strict=True))
+    if chunks[0].faces is not None:
+        faces = [face for chunk in chunks for face in chunk.faces or ()]
+        for place, name in enumerate(BOX):
+            frame.insert(1 + place, name, [getattr(face, name) for face in faces])
+        frame.insert(1 + len(BOX), "face_score", [face.score for face in faces])
     frame["error"] = [each if isinstance(each, str) else "" for each in found]
-    bar.advance(len(frame))
+    bar.advance(sum(chunk.images for chunk in chunks))
     return frame
+
+
+def _sides(frame: pd.DataFrame, cutter: Cutter | None) -> NDArray[np.float64]:
+    """Return width and height of what the model looked at in each row, before it was resized."""
+    if cutter is None:
+        return frame[["width", "height"]].to_numpy(np.float64)
+    across = np.maximum(frame["right"] - frame["left"], frame["bottom"] - frame["top"]).to_numpy(np.float64)
+    return np.repeat((across * (1 + 2 * cutter.margin))[:, None], 2, axis=1)
 
 
 def _unlike_training(predictor: Predictor, sizes: NDArray[np.float64]) -> Iterator[str]:
@@ -186,4 +283,4 @@ def _unlike_training(predictor: Predictor, sizes: NDArray[np.float64]) -> Iterat
     side = float(np.median(sizes.min(axis=1)))
     if side < MOST * min(trained.side, predictor.spec.size):
         seen = f"those of training were {trained.side}, and the model sees {predictor.spec.size}"
-        yield f"the images are {side:.0f} pixels across, {seen}"
+        yield f"the images, or the faces in them, are {side:.0f} pixels across, {seen}"

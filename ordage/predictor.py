@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ordage.eval import Calibration, OrdinalScale, metrics, spreads
+from ordage.eval import Calibration, OrdinalScale, apply_temperature, metrics, spreads
 
 from .errors import DataError
+from .hub import HUB, fetch
 from .images import to_channels
 from .model import LoadedModel, load_model
 from .runs import REPORT
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Ages", "Predictor", "load"]
+__all__ = ["Ages", "Predictor", "load", "model_folder"]
 
 BATCH = 256
 
@@ -61,15 +62,38 @@ class Ages:
     @property
     def bin(self) -> NDArray[np.str_]:
         """The most probable bin of each image ``(N,)``."""
-        if not len(self):
-            return np.empty(0, np.str_)
-        summed = self.classes.coarsen(self.log_probs, self.bins, log=True)
-        return np.asarray(self.bins.labels)[metrics.mode(summed)]
+        return np.asarray(self.bins.labels)[self._likely_bin]
+
+    @property
+    def probs(self) -> NDArray[np.float64]:
+        """The class probabilities ``(N, K)`` with the temperature of the calibration, so that they mean what they say.
+
+        Ages, bins and intervals are those of ``log_probs``, the model as it was judged.
+        """
+        return np.exp(self._calibrated.astype(np.float64))
+
+    @property
+    def bin_probs(self) -> NDArray[np.float64]:
+        """The same of the bins ``(N, B)``."""
+        return np.asarray(self.classes.coarsen(self.probs, self.bins), np.float64)
 
     @property
     def bin_probability(self) -> NDArray[np.float64]:
-        """The probability of that bin ``(N,)``."""
-        return np.exp(self.classes.coarsen(self.log_probs, self.bins, log=True).astype(np.float64)).max(axis=1)
+        """The probability of `bin` ``(N,)``."""
+        return self.bin_probs[np.arange(len(self)), self._likely_bin]
+
+    @property
+    def _calibrated(self) -> NDArray[Any]:
+        temperature = None if self.calibration is None else self.calibration.temperature
+        if temperature is None or not len(self):
+            return self.log_probs
+        return apply_temperature(self.log_probs, temperature)
+
+    @property
+    def _likely_bin(self) -> NDArray[np.int64]:
+        if not len(self):
+            return np.empty(0, np.int64)
+        return metrics.mode(self.classes.coarsen(self.log_probs, self.bins, log=True))
 
     @property
     def interval(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -86,7 +110,7 @@ class Ages:
     @property
     def spread(self) -> NDArray[np.float64]:
         """The standard deviation of each distribution ``(N,)``; 0 for a model that answers with a point."""
-        return spreads(self.log_probs, self.classes.values) if len(self) else np.empty(0)
+        return spreads(self._calibrated, self.classes.values) if len(self) else np.empty(0)
 
     @property
     def outside_trained_range(self) -> NDArray[np.bool_]:
@@ -121,7 +145,7 @@ class Ages:
         frame = pd.DataFrame(columns)
         if not probs:
             return frame
-        each = pd.DataFrame(np.exp(self.log_probs), columns=[f"p_{label}" for label in self.classes.labels])
+        each = pd.DataFrame(self.probs, columns=[f"p_{label}" for label in self.classes.labels])
         return pd.concat([frame, each], axis=1)
 
 
@@ -136,6 +160,7 @@ class Predictor:
     def __init__(self, loaded: LoadedModel, device: str | torch.device | None = None) -> None:
         """Move the model to its device."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.name, self.loss = loaded.name, loaded.loss
         self.spec, self.classes, self.bins = loaded.spec, loaded.classes, loaded.bins
         self.criterion, self.calibration, self.trained_on = loaded.criterion, loaded.calibration, loaded.trained_on
         self.model = loaded.model.to(memory_format=torch.channels_last).to(self.device)
@@ -182,29 +207,36 @@ class Predictor:
         return self.spec.fitted(pixels[None])[0]
 
 
+def model_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the folder of a model's files: the best of a run, the folder that is named, or the hub's copy here."""
+    if str(path).startswith(HUB):
+        return fetch(str(path))
+    folder = Path(path)
+    is_run = (folder / "checkpoints").is_dir() or (folder / REPORT).exists()
+    return folder / "checkpoints" / "best" if is_run else folder
+
+
 def load(
     path: str | os.PathLike[str], *, device: str | torch.device | None = None, tta: str | None = None
 ) -> Predictor:
     """Load the best model of a run, or of a folder that holds ``model.json`` and ``model.safetensors``.
 
     Args:
-        path: what `fit` returned as ``run.path``, or such a folder.
+        path: what `fit` returned as ``run.path``, such a folder, or ``hf:user/name`` on the Hugging Face hub.
         device: where to run; the GPU when there is one.
         tta: views of an image that its answer is the mean of: ``none``, ``flip`` or ``shift``; those of the model's
             own test without.
 
     Raises:
         DataError: there is no model, or its files are broken.
+        MissingError: the hub cannot be reached, or has no such model.
 
     Example:
         >>> ages = load("runs/first")(["ann.jpg", "bob.jpg"])  # doctest: +SKIP
         >>> ages.age  # doctest: +SKIP
         array([31., 67.])
     """
-    folder = Path(path)
-    if (folder / "checkpoints").is_dir() or (folder / REPORT).exists():
-        folder = folder / "checkpoints" / "best"
-    loaded = load_model(folder)
+    loaded = load_model(model_folder(path))
     if tta is not None:
         loaded.model.tta = tta
     return Predictor(loaded, device)

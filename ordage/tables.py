@@ -16,16 +16,19 @@ from .result_tables import headline_table, number, share, with_effort
 
 if TYPE_CHECKING:
     from .comparison import Comparison
+    from .exporting import Exported
     from .judging import Judged
     from .runs import Run
 
 __all__ = [
     "comparison_json",
+    "exported_json",
     "judged_json",
     "loss_rows",
     "print_audit",
     "print_cache",
     "print_comparison",
+    "print_exported",
     "print_judged",
     "print_losses",
     "print_plan",
@@ -50,6 +53,32 @@ def run_json(run: Run) -> dict[str, Any]:
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """Return what ``compare --json`` prints."""
     return {**comparison.report, "run": str(comparison.path)}
+
+
+def exported_json(exported: Exported) -> dict[str, Any]:
+    """Return what ``export --json`` prints."""
+    return {
+        "folder": str(exported.folder),
+        "file": str(exported.file),
+        "verified": dataclasses.asdict(exported.verified),
+    }
+
+
+def print_exported(exported: Exported) -> None:
+    """Print what was written and how it was verified."""
+    verified = exported.verified
+    console = _console()
+    console.print(
+        f"Verified against the model on {verified.images} images: probabilities differ by at most "
+        f"{verified.largest:.1e}, and {share(verified.ages)} of the ages and intervals are the same.",
+        soft_wrap=True,
+    )
+    if verified.resized is not None:
+        console.print(
+            f"It takes images of any size; where it resizes them, ages differ by {verified.resized:.3f} on average.",
+            soft_wrap=True,
+        )
+    console.print(f"File: {exported.file}", soft_wrap=True)
 
 
 def print_run(run: Run) -> None:

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import shutil
 
 import numpy as np
 import pytest
@@ -45,18 +43,6 @@ def page_file(tmp_path_factory):
         name="c",
     )
     return report([comparison.path])
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    found = os.environ.get("ORDAGE_TEST_CHROMIUM") or shutil.which("chromium")
-    assert found, "no chromium: install it, or name it by ORDAGE_TEST_CHROMIUM"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

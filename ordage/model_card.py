@@ -1,0 +1,157 @@
+"""The card that travels with an exported model: what it is, what it was made of, how well it does, how to use it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ordage import losses
+from ordage.eval.tables import tables_of
+
+from .answers import OUTPUTS, can_resize
+from .model import parse_loss
+from .runs import Run
+
+if TYPE_CHECKING:
+    from .predictor import Predictor
+
+__all__ = ["CARD", "model_card"]
+
+CARD = "README.md"
+FRONT_MATTER = """---
+library_name: ordage
+pipeline_tag: image-classification
+tags:
+- age-estimation
+- ordinal-regression
+- {model}
+---"""
+USE = """## Use
+
+```python
+import ordage
+
+ages = ordage.load("{folder}")(["face.jpg"])
+ages.age, ages.interval, ages.bin, ages.probs
+```"""
+ONNX_USE = """`model.onnx` needs neither ordage nor PyTorch:
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{folder}/model.onnx")
+age, low, high, bin_probabilities, class_probabilities = session.run(None, {{"images": images}})
+```"""
+TORCH_USE = """`model.pt2` needs PyTorch alone:
+
+```python
+import torch
+
+program = torch.export.load("{folder}/model.pt2").module()
+age, low, high, bin_probabilities, class_probabilities = program(torch.from_numpy(images))
+```"""
+INTENDED = """## Intended use and limits
+
+For research on, and applications of, the estimation of an ordered quantity such as age from images like those of the
+training set, prepared alike: the same crop, the same kind of camera and people. The answer is a guess with an interval,
+not a measurement: it must not be what a decision about a single person rests on, such as access or identity.
+
+- It cannot say an age outside of {lowest} to {highest}, the classes that it was trained on.
+- Groups of people, and ages, that are rare in the training set are judged worse; see the figures by group.{groups}
+- The interval's promise holds over images that are drawn as those of the validation set were, not in each group.
+- The terms of the training images and of pretrained weights go on to hold for what was made of them."""
+
+
+def model_card(path: Path, predictor: Predictor, folder: Path) -> str:
+    """Return the card as Markdown, with the front matter that the Hugging Face hub reads.
+
+    Args:
+        path: the run, whose data, protocol and figures the card then tells, or a folder with a model.
+        predictor: the model.
+        folder: where the card will stand; what else is there is described.
+    """
+    run = Run(path)
+    judged = _figures(run) if run.finished else None
+    parts = [
+        FRONT_MATTER.format(model=predictor.name),
+        f"# {_title(predictor)}",
+        _model(predictor),
+        *([] if judged is None else [_data(run), *judged]),
+        *_use(predictor, folder),
+        _limits(predictor, has_figures=judged is not None),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(predictor: Predictor) -> str:
+    return f"{predictor.name} with {predictor.loss}, by ordage"
+
+
+def _model(predictor: Predictor) -> str:
+    spec, classes = predictor.spec, predictor.classes
+    parameters = sum(parameter.numel() for parameter in predictor.model.parameters())
+    source = losses.get(parse_loss(predictor.loss)[0]).source
+    lines = [
+        f"- backbone: {predictor.name}, {parameters:,} parameters, {'grey' if spec.chans == 1 else 'RGB'} images of "
+        f"{spec.size} x {spec.size} pixels ({spec.fit}, {spec.interpolation})",
+        f"- loss: {predictor.loss} ({source})",
+        f"- classes: {len(classes)}, {classes.labels[0]} to {classes.labels[-1]} {classes.unit}; "
+        f"judged on the bins {', '.join(predictor.bins.labels)}",
+        f"- test-time views: {predictor.model.tta}",
+    ]
+    if (calibration := predictor.calibration) is not None:
+        temperature = "" if calibration.temperature is None else f"temperature {calibration.temperature:.3f}, "
+        lines.append(
+            f"- calibration: {temperature}intervals that hold the true age with probability "
+            f"{calibration.intervals.coverage:g}, from {calibration.intervals.n:,} validation images"
+        )
+    return "\n".join(lines)
+
+
+def _data(run: Run) -> str:
+    report, config = run.report, run.config
+    data, training = report["data"], report["training"]
+    parts = ", ".join(f"{count:,} for {part}" for part, count in data["parts"].items())
+    source = Path(str(data["source"])).name or str(data["source"])
+    return (
+        f"## Data and protocol\n\nTrained on {source}: {parts}. {' '.join(f'{note}.' for note in data['notes'])}\n\n"
+        f"Seed {report['seed']}, {training['epochs']} epochs, of which the one with the least validation MAE "
+        f"({training['best_epoch']}) was kept; {config.opt} at {config.lr:g} in batches of {config.batch_size}, "
+        f"augmentation {config.augment}. The test part chose nothing."
+    )
+
+
+def _figures(run: Run) -> list[str]:
+    from .report.content import run_content
+
+    content = run_content(run)
+    evaluation = content.models[0].judged.evaluation
+    tables = tables_of(evaluation, str(run.report["loss"]))
+    return [
+        "## Figures on the test part",
+        *(f"**{sentence}**" for sentence in content.verdicts),
+        *content.warnings,
+        *(table.to_markdown() for table in tables),
+    ]
+
+
+def _use(predictor: Predictor, folder: Path) -> list[str]:
+    found = [USE.format(folder=folder.name)]
+    files = {"model.onnx": ONNX_USE, "model.pt2": TORCH_USE}
+    present = [text for name, text in files.items() if (folder / name).exists()]
+    if present:
+        found += [text.format(folder=folder.name) for text in present]
+        spec = predictor.spec
+        size = "of any size" if can_resize(spec) else f"of {spec.size} x {spec.size} pixels"
+        chans = "grey" if spec.chans == 1 else "RGB"
+        found.append(f"`images` is uint8 `(N, H, W, {spec.chans})`, {chans}, upright, {size}. The answers:")
+        found.append("\n".join(f"- `{name}`: {what}" for name, what in OUTPUTS.items()))
+    return found
+
+
+def _limits(predictor: Predictor, *, has_figures: bool) -> str:
+    labels = predictor.classes.labels
+    groups = "" if has_figures else " None were at hand when this card was written."
+    told = INTENDED.format(lowest=labels[0], highest=labels[-1], groups=groups)
+    return f"{told}\n\nMade by ordage {version('ordage')}."

@@ -1,0 +1,121 @@
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ordage as package
+
+
+@pytest.fixture(scope="module")
+def run(arrays, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    return package.fit(data=str(arrays), model="ordage_tiny", device="cpu", epochs=1, verbosity=0, out=out)
+
+
+@contextmanager
+def serving(run, *more):
+    """Start `ordage serve` as a user does, and yield its address and its process."""
+    command = [sys.executable, "-m", "ordage", "serve", str(run.path), "--port", "0", *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("http://127.0.0.1:"), line + process.stderr.read()
+            yield line.split()[0], process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    with serving(run, "--max-mb", "1") as (address, _):
+        yield address
+
+
+def asked(address, content, **headers):
+    request = urllib.request.Request(address, data=content, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        text = error.read().decode()
+        return error.code, json.loads(text) if text.startswith("{") else text
+
+
+def test_a_picture_is_answered_as_predict_does(run, server, drawn, ordage, tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(drawn.images[5]).save(file, "PNG")
+    status, said = asked(f"{server}/predict", file.getvalue())
+    ages = package.load(run.path)([drawn.images[5]])
+    (face,) = said["faces"]
+
+    assert status == 200
+    assert (said["width"], said["height"]) == (24, 24)
+    assert (face["age"], face["bin"]) == (ages.age[0], ages.bin[0])
+    assert [face["low"], face["high"]] == [ages.interval[0][0], ages.interval[1][0]]
+    assert face["box"] is None
+    np.testing.assert_allclose(face["class_probabilities"], ages.probs[0], atol=1e-6)
+    np.testing.assert_allclose(list(face["bin_probabilities"].values()), ages.bin_probs[0], atol=1e-6)
+    assert list(face["bin_probabilities"]) == list(ages.bins.labels)
+    assert len(said["values"]) == len(face["class_probabilities"])
+    assert said["coverage"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "error"),
+    [
+        (b"", 422, "empty"),
+        (b"no picture at all", 422, "not an image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), 422, ""),
+        (bytes(2**20 + 1), 413, "1 MB"),
+    ],
+)
+def test_what_is_no_picture_is_refused_and_the_server_goes_on(server, drawn, content, status, error):
+    code, said = asked(f"{server}/predict", content)
+
+    assert code == status
+    assert error in said["error"]
+    file = io.BytesIO()
+    Image.fromarray(drawn.images[0]).save(file, "JPEG")
+    assert asked(f"{server}/predict", file.getvalue())[0] == 200
+
+
+def test_a_name_of_another_site_is_refused(server):
+    """A page elsewhere may point a name of its own at this machine, and ask by that (DNS rebinding)."""
+    assert asked(f"{server}/predict", b"x", Host="elsewhere.example")[0] == 400
+
+
+def test_the_page_asks_nobody_else(server):
+    with urllib.request.urlopen(server, timeout=30) as response:
+        page = response.read().decode()
+
+    assert "default-src 'none'" in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|blob:)""", page)
+
+
+def test_ctrl_c_ends_it_in_good_order(run):
+    with serving(run) as (_, process):
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert error == ""
+
+
+def test_a_port_that_is_taken_is_told(run, ordage):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = ordage("serve", run.path, "--port", taken.getsockname()[1])
+
+    assert result.returncode == 2
+    assert "in use" in result.stderr
+    assert "--port" in result.stderr
+    assert result.stderr.count("\n") == 1
