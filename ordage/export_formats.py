@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "Format"]
 
 OPSET = 18  # the first whose Resize can antialias
+FLOAT = 1  # float32 among ONNX's types
 ONNX_MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 
@@ -129,24 +130,21 @@ def _preparation(spec: ImageSpec, ir_version: int) -> str:
       square = Slice (images, begin, end, axes)
     """
     mode = ONNX_MODES.get(spec.interpolation, "")
+    # On uint8, as in training: kernels of Pillow's kind round between the two axes. What lies outside has no weight.
     resize = f"""
       count = Shape <start = 0, end = 1> (images)
       sides = Constant <value_ints = [{spec.chans}, {spec.size}, {spec.size}]> ()
       sizes = Concat <axis = 0> (count, sides)
-      resized = Resize <mode = "{mode}", cubic_coeff_a = -0.5, antialias = 1,
-                        coordinate_transformation_mode = "half_pixel"> (float, , , sizes)
-      rounded = Round (resized)
-      zero = Constant <value_float = 0.0> ()
-      white = Constant <value_float = 255.0> ()
-      pixels = Clip (rounded, zero, white)
+      resized = Resize <mode = "{mode}", cubic_coeff_a = -0.5, antialias = 1, exclude_outside = 1,
+                        coordinate_transformation_mode = "half_pixel"> (planes, , , sizes)
     """
     return f"""
     <ir_version: {ir_version}, opset_import: ["" : {OPSET}]>
     prepare (uint8[N, {sides}, {spec.chans}] images) => (float[N, {spec.chans}, {spec.size}, {spec.size}] pixels) {{
       {crop if can_resize(spec) and spec.fit == "crop" else "square = Identity (images)"}
       planes = Transpose <perm = [0, 3, 1, 2]> (square)
-      float = Cast <to = {1}> (planes)
-      {resize if can_resize(spec) else "pixels = Identity (float)"}
+      {resize if can_resize(spec) else "resized = Identity (planes)"}
+      pixels = Cast <to = {FLOAT}> (resized)
     }}
     """
 

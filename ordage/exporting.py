@@ -41,7 +41,7 @@ class Verified:
         images: that both were asked about.
         largest: difference between two probabilities, for images as large as the model sees them.
         ages: share of these images with the same age and interval.
-        resized: mean difference between the ages, in years, where the file resizes images by itself; else None.
+        resized: the largest difference where the file resizes larger images by itself; None where it cannot.
     """
 
     images: int
@@ -125,8 +125,8 @@ def _verify(predictor: Predictor, answer: Answer) -> Verified:
     if can_resize(spec):
         side = spec.size * 3 // 2 + 1
         larger = to_channels(draw(IMAGES // 2, max(MIN_SIZE, side)).images, spec.chans)
-        expected = predictor.of_pixels(spec.fitted(larger)).age
-        resized = float(np.abs(answer(np.ascontiguousarray(larger))[0] - expected).mean())
+        expected = predictor.of_pixels(spec.fitted(larger)).probs
+        resized = float(np.abs(answer(np.ascontiguousarray(larger))[-1] - expected).max())
     return Verified(
         images=len(images),
         largest=max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs),

@@ -115,7 +115,7 @@ def _data(run: Run) -> str:
     parts = ", ".join(f"{count:,} for {part}" for part, count in data["parts"].items())
     source = Path(str(data["source"])).name or str(data["source"])
     return (
-        f"## Data and protocol\n\nTrained on {source}: {parts}. {' '.join(f'{note}.' for note in data['notes'])}\n\n"
+        f"## Data and protocol\n\nTrained on {source}: {parts}.\n\n"
         f"Seed {report['seed']}, {training['epochs']} epochs, of which the one with the least validation MAE "
         f"({training['best_epoch']}) was kept; {config.opt} at {config.lr:g} in batches of {config.batch_size}, "
         f"augmentation {config.augment}. The test part chose nothing."

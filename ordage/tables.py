@@ -75,7 +75,8 @@ def print_exported(exported: Exported) -> None:
     )
     if verified.resized is not None:
         console.print(
-            f"It takes images of any size; where it resizes them, ages differ by {verified.resized:.3f} on average.",
+            "It takes images of any size; where it resizes them by itself, which may round a pixel the other way, "
+            f"probabilities differ by at most {verified.resized:.1e}.",
             soft_wrap=True,
         )
     console.print(f"File: {exported.file}", soft_wrap=True)

@@ -68,7 +68,7 @@ def test_a_dropped_picture_shows_its_age_distribution(page, picture, run, addres
 
     assert page.locator(".age").inner_text() == f"{ages.age[0]:g} years"
     low, high = (f"{end[0]:g}" for end in ages.interval)
-    assert page.locator(".interval").first.inner_text() == f"{low} to {high.replace('inf', 'more')} with 90 %"
+    assert page.locator(".interval").inner_text() == f"{low} to {high.replace('inf', 'more')} with 90\u00a0%"
     assert ages.bin[0] in page.locator(".sure").inner_text()
     rows = page.locator(".bar").all_inner_texts()
     assert [row.split("\n")[0] for row in rows] == list(ages.bins.labels)

@@ -119,3 +119,13 @@ def test_a_port_that_is_taken_is_told(run, ordage):
     assert "in use" in result.stderr
     assert "--port" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_what_is_missing_is_named(run):
+    code = "import sys; sys.modules['uvicorn'] = None; from ordage.cli import main; main()"
+    command = [sys.executable, "-c", code, "serve", str(run.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 5
+    assert "ordage[serve]" in done.stderr
+    assert done.stderr.count("\n") == 1
