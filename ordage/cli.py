@@ -603,7 +603,7 @@ def _push(
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it; a new one is private else.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Put an exported model on the Hugging Face hub; nothing else of ordage ever sends anything."""
+    """Put an exported model on the Hugging Face hub; no other command sends a model anywhere."""
     from .hub import push
 
     print(push(folder, name, private=not public))

@@ -93,19 +93,33 @@ def export(path: Path, *, kind: str = "onnx", out: Path | None = None, tta: str 
         with _quiet():
             wanted.write(predictor, part)
         verified = _verify(predictor, wanted.open(part))
-        if verified.largest > TOLERANCE:
+        if not verified.largest <= TOLERANCE:  # NaN neither
             raise DataError(
                 f"{file}: answers differ from the model's by {verified.largest:.1e}, more than {TOLERANCE:g}; not kept"
             )
+        source = model_folder(path)
+        if source.resolve() != folder.resolve():
+            _copy_model(source, folder)
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    source = model_folder(path)
-    for name in MODEL_FILES:
-        if (source / name).exists() and source.resolve() != folder.resolve():
-            shutil.copyfile(source / name, folder / name)
     write_whole(folder / CARD, model_card(path, predictor, folder))
     return Exported(folder, file, verified)
+
+
+def _copy_model(source: Path, folder: Path) -> None:
+    """Copy a model's files; those that another model left in the folder go."""
+    weights = folder / "model.safetensors"
+    if weights.exists() and weights.read_bytes() != (source / weights.name).read_bytes():
+        for each in FORMATS.values():
+            (folder / f"model.{each.suffix}").unlink(missing_ok=True)
+    for name in MODEL_FILES:
+        part = folder / f"{name}.part"
+        if (source / name).exists():
+            shutil.copyfile(source / name, part)
+            part.replace(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _verify(predictor: Predictor, answer: Answer) -> Verified:

@@ -102,8 +102,7 @@ class Learner:
         self.model = model.to(memory_format=torch.channels_last).to(device)
         # A copy, made before the model's way of going forward is changed for this device.
         self._average_every = max(1, min(AVERAGE_EVERY, self.steps // 16))  # never far behind at the end of an epoch
-        decay = config.ema**self._average_every
-        self._average = timm.utils.ModelEmaV3(self.model, decay=decay, use_warmup=True) if config.ema else None
+        self._average = timm.utils.ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
         self._parameters = list(self.model.parameters())
         self.optimizer = accelerator.prepare_optimizer(make_optimizer(self.model, config))
         if config.compile:
@@ -178,7 +177,8 @@ class Learner:
             raise
         self.optimizer.step()
         if self._average is not None and updates % self._average_every == 0:
-            self._average.update(self.model, step=updates // self._average_every)
+            with torch.no_grad():  # the decay of all the steps since the last time, timm's warm-up of it included
+                self._average.apply_update_(self.model, self._average.get_decay(updates) ** self._average_every)
         return loss, pieces
 
     def judged(self) -> OrdinalModel:

@@ -32,7 +32,7 @@ USE = """## Use
 ```python
 import ordage
 
-ages = ordage.load("{folder}")(["face.jpg"])
+ages = ordage.load(".")(["face.jpg"])  # this folder, or hf:user/name where it lies on the hub
 ages.age, ages.interval, ages.bin, ages.probs
 ```"""
 ONNX_USE = """`model.onnx` needs neither ordage nor PyTorch:
@@ -40,15 +40,15 @@ ONNX_USE = """`model.onnx` needs neither ordage nor PyTorch:
 ```python
 import onnxruntime
 
-session = onnxruntime.InferenceSession("{folder}/model.onnx")
-age, low, high, bin_probabilities, class_probabilities = session.run(None, {{"images": images}})
+session = onnxruntime.InferenceSession("model.onnx")
+age, low, high, bin_probabilities, class_probabilities = session.run(None, {"images": images})
 ```"""
 TORCH_USE = """`model.pt2` needs PyTorch alone:
 
 ```python
 import torch
 
-program = torch.export.load("{folder}/model.pt2").module()
+program = torch.export.load("model.pt2").module()
 age, low, high, bin_probabilities, class_probabilities = program(torch.from_numpy(images))
 ```"""
 INTENDED = """## Intended use and limits
@@ -137,11 +137,11 @@ def _figures(run: Run) -> list[str]:
 
 
 def _use(predictor: Predictor, folder: Path) -> list[str]:
-    found = [USE.format(folder=folder.name)]
+    found = [USE]
     files = {"model.onnx": ONNX_USE, "model.pt2": TORCH_USE}
     present = [text for name, text in files.items() if (folder / name).exists()]
     if present:
-        found += [text.format(folder=folder.name) for text in present]
+        found += present
         spec = predictor.spec
         size = "of any size" if can_resize(spec) else f"of {spec.size} x {spec.size} pixels"
         chans = "grey" if spec.chans == 1 else "RGB"

@@ -126,6 +126,8 @@ def make_app(
         return HTMLResponse(page)
 
     async def answer(request: Request) -> JSONResponse:
+        if (origin := request.headers.get("origin")) and origin != f"{request.url.scheme}://{request.url.netloc}":
+            return JSONResponse({"error": "a page of another site asks"}, 403)
         content = bytearray()
         async for piece in request.stream():
             content += piece

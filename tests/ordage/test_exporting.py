@@ -232,6 +232,18 @@ def test_an_exported_folder_can_be_exported_and_used_again(run, faces, ordage, t
     assert ordage("predict", "second", image).stdout == ordage("predict", run.path, image).stdout
 
 
+def test_nothing_of_another_model_is_left_in_the_folder(run, arrays, ordage, tmp_path):
+    other = package.fit(data=str(arrays), model="ordage_tiny", device="cpu", epochs=1, verbosity=0, out=tmp_path)
+    (other.best / "calibration.json").unlink()
+    ordage("export", run.path, "--format", "torch", "--out", "model")
+    result = ordage("export", other.path, "--out", "model")
+
+    assert result.returncode == 0, result.stderr
+    assert {file.name for file in (tmp_path / "model").iterdir()} == {
+        "model.onnx", "model.json", "model.safetensors", "README.md",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -94,6 +94,11 @@ def test_a_name_of_another_site_is_refused(server):
     assert asked(f"{server}/predict", b"x", Host="elsewhere.example")[0] == 400
 
 
+def test_a_page_of_another_site_is_refused(server):
+    assert asked(f"{server}/predict", b"x", Origin="https://elsewhere.example")[0] == 403
+    assert asked(f"{server}/predict", b"x", Origin=server)[0] == 422  # no picture, but from the page itself
+
+
 def test_the_page_asks_nobody_else(server):
     with urllib.request.urlopen(server, timeout=30) as response:
         page = response.read().decode()
