@@ -181,6 +181,7 @@ def _told(
         "height": height,
         "unit": ages.classes.unit,
         "values": list(ages.classes.values),
+        "bins": list(ages.bins.labels),
         "coverage": None if ages.calibration is None else ages.calibration.intervals.coverage,
         "faces": answers,
     }

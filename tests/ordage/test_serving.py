@@ -67,6 +67,7 @@ def test_a_picture_is_answered_as_predict_does(run, server, drawn, ordage, tmp_p
     np.testing.assert_allclose(list(face["bin_probabilities"].values()), ages.bin_probs[0], atol=1e-6)
     assert list(face["bin_probabilities"]) == list(ages.bins.labels)
     assert len(said["values"]) == len(face["class_probabilities"])
+    assert said["bins"] == list(ages.bins.labels)
     assert said["coverage"] == 0.9
 
 
