@@ -75,7 +75,7 @@ def export(path: Path, *, kind: str = "onnx", out: Path | None = None, tta: str 
         tta: views that an answer is the mean of, as in `load`; those of the model's own test without.
 
     Raises:
-        UsageError: no such format.
+        UsageError: no such format, or a file where the folder shall be.
         DataError: no model there, or the file does not answer as the model does; it is not kept.
         MissingError: the libraries of ``ordage[export]`` are not there.
     """
@@ -83,6 +83,8 @@ def export(path: Path, *, kind: str = "onnx", out: Path | None = None, tta: str 
         raise UsageError(f"--format {kind}: expected one of {', '.join(FORMATS)}")
     if out is None and not path.is_dir() and str(path).startswith(HUB):
         raise UsageError(f"--out: name a folder to export {path} into")
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; name a folder")
     wanted = FORMATS[kind]
     wanted.check()
     predictor = load(path, device="cpu", tta=tta)

@@ -249,6 +249,7 @@ def test_nothing_of_another_model_is_left_in_the_folder(run, arrays, ordage, tmp
     [
         (["nowhere"], 3, "nowhere: no model.json"),
         (["RUN", "--format", "tflite"], 2, "expected one of onnx, torch"),
+        (["RUN", "--out", __file__], 2, "is a file; name a folder"),
         (["hf:somebody/something"], 2, "--out"),
     ],
 )
