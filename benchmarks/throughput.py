@@ -246,6 +246,11 @@ class Keras:
         return len(self.images) / (time.perf_counter() - start)
 
 
+def parse_case(text: str) -> Case:
+    model, *numbers = text.split(":")
+    return Case(model, *map(int, numbers))
+
+
 def make_backbone(case: Case) -> Any:
     options = {"img_size": case.size} if timm.get_pretrained_cfg(case.model).fixed_input_size else {}
     return timm.create_model(case.model, num_classes=0, in_chans=case.chans, **options)
@@ -327,6 +332,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Turns of each contender.")] = 3,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to train.")] = "cpu",
     models: Annotated[str, typer.Option(help="Nets, with commas between; all without.")] = "",
+    more: Annotated[str, typer.Option(help="Cases beside these: net:size:channels:batch, commas between.")] = "",
     contenders: Annotated[str, typer.Option(help="Beside fit, with commas between; all without.")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
 ) -> None:
@@ -334,7 +340,7 @@ def main(
     rows = []
     with tempfile.TemporaryDirectory() as place:
         faces = collect(folder, images, Path(place))
-        for case in CASES:
+        for case in (*CASES, *map(parse_case, filter(None, more.split(",")))):
             if models and case.model not in models.split(","):
                 continue
             rates = measure(case, faces, torch.device(device), rounds, set(filter(None, contenders.split(","))))

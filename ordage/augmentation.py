@@ -123,7 +123,7 @@ def erase(images: Tensor, draws: Tensor, *, chance: float = 0.5, least: float = 
     # Numbers and whole lines of pixels, because torch is slow on a CPU where it masks, and where channels are apart.
     lines = images.permute(0, 2, 3, 1).reshape(count, height, width * chans)
     columns = covered(1, width).repeat_interleave(chans, 1)
-    lines.lerp_(lines.new_tensor(GREY), covered(0, height)[:, :, None] * columns[:, None, :])
+    lines.lerp_(lines.new_full((), GREY), covered(0, height)[:, :, None] * columns[:, None, :])
     return lines.view(count, height, width, chans).permute(0, 3, 1, 2)
 
 

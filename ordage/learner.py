@@ -23,6 +23,7 @@ from .errors import DataError, MissingError, UsageError
 from .memory import in_pieces
 from .model import OrdinalModel, Plan, build_model, make_loss
 from .optimizers import make_optimizer
+from .step_graph import StepGraph, fits_a_graph
 
 if TYPE_CHECKING:
     from ordage.losses import OrdinalLoss
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Learner", "TrainingBatch"]
 
 AVERAGE_EVERY = 8  # steps: the moving average costs a walk over all weights, as much as a small net's optimiser
-TOGETHER = 2**18  # pixels up to which batches are changed at once: calling the operators takes longer than their work
+# Pixels up to which batches are changed at once: calling the operators takes longer than their work.
+TOGETHER = {"cpu": 2**18, "cuda": 2**22}
+WARM_UP = 2  # steps before one is recorded: libraries choose their kernels in them, and the optimiser makes its state
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Learner:
     """What a step of training needs, and the step.
 
     Everything random is a function of the seed and the position: the order of an epoch of ``(seed, epoch)``,
-    augmentation and dropout of ``(seed, step)``. No generator's state needs saving.
+    augmentation and dropout of ``(seed, step)``, where some steps are augmented together. No generator's state needs
+    saving.
 
     Attributes:
         criterion: the loss.
@@ -91,7 +95,8 @@ class Learner:
             )
         self._share = self.batch_size // group  # of a batch that this process works on
         self._mine = slice(processes.rank() * self._share, (processes.rank() + 1) * self._share)
-        self._together = max(1, TOGETHER // (self._share * plan.spec.size**2))
+        together = TOGETHER.get(device.type, TOGETHER["cpu"])
+        self._together = max(1, together // (self.batch_size * plan.spec.size**2))
         self.steps = len(self.batches) // self.batch_size
 
         torch.manual_seed(config.seed)
@@ -109,6 +114,12 @@ class Learner:
             self.model.compile()
         self._autocast = accelerator.prepare_model(self.model, evaluation_mode=True)  # `join` joins the processes
         self._joined = self._autocast
+        # Several processes would have to exchange their gradients inside, and the scaler of fp16 asks for a number.
+        self._recordable = device.type == "cuda" and group == 1 and accelerator.scaler is None
+        self._records_optimizer = fits_a_graph(self.optimizer)
+        self._graph: StepGraph | None = None
+        self._eager_steps = 0  # since something else began to be trained
+        self._frozen = False
 
         self._augment = AUGMENTATIONS[config.augment or "none"]
         # Losses differ in scale a hundredfold (K = 101 at zero logits: softmax 4.6, CORAL 69, CORN 0.69). Gradients
@@ -120,6 +131,8 @@ class Learner:
     def begin_epoch(self, epoch: int) -> None:
         """Switch to training; the backbone stays as it is in the first epochs where it is frozen."""
         frozen = epoch < (self._config.freeze or 0)
+        if frozen != self._frozen:  # a recorded step would go on as before
+            self._frozen, self._graph, self._eager_steps = frozen, None, 0
         self.model.backbone.requires_grad_(not frozen)
         self.model.train()
         if frozen:
@@ -138,8 +151,7 @@ class Learner:
         # Small batches are changed several at once, and always the same ones, wherever a run is resumed.
         step = first - first % self._together
         for several in self.batches.take(order[step:].reshape(-1), self._together * self._share):
-            count = len(several.target) // self._share
-            draws = torch.cat([self._draws(epoch * self.steps + step + offset) for offset in range(count)])
+            draws = self._draws(epoch * self.steps + step, len(several.target) // self._share)
             images = self._augment(several.source, several.index, draws)
             pairs = zip(torch.split(images, self._share), torch.split(several.target, self._share), strict=True)
             for batch in starmap(TrainingBatch, pairs):
@@ -147,10 +159,11 @@ class Learner:
                     yield batch
                 step += 1
 
-    def _draws(self, updates: int) -> Tensor:
-        """Return what decides how each image of this process's share is changed before an update."""
+    def _draws(self, updates: int, count: int) -> Tensor:
+        """Return what decides how each image of this process's share is changed in ``count`` steps from one on."""
         self._noise.manual_seed(_mix(self._config.seed, updates, 2))
-        return torch.rand(self.batch_size, DRAWS, generator=self._noise, device=self._noise.device)[self._mine]
+        draws = torch.rand(count, self.batch_size, DRAWS, generator=self._noise, device=self._noise.device)
+        return draws[:, self._mine].reshape(-1, DRAWS)
 
     def step(self, batch: TrainingBatch, updates: int, pieces: int) -> tuple[Tensor, int]:
         """Change the model by a batch; the device is not waited for.
@@ -168,14 +181,20 @@ class Learner:
         """
         # One process alone can go over a batch again; the others of a group would wait for it forever.
         most = self._share // 2 if processes.count() == 1 else 1
+        graph = self._recorded(batch) if self._recordable and pieces == 1 else None
         try:
-            loss, pieces = in_pieces(partial(self._gradients, batch, updates), pieces, most)
+            if graph is None:
+                loss, pieces = in_pieces(partial(self._gradients, batch.images, batch.target, updates), pieces, most)
+            else:
+                self._seed(updates)
+                loss = graph(batch.images, batch.target)
         except RuntimeError as error:
             if self._config.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
                 reason = str(error).strip().splitlines()[0]
                 raise MissingError(f"--compile: torch.compile cannot, leave it out: {reason}") from error
             raise
-        self.optimizer.step()
+        if graph is None or not self._records_optimizer:
+            self.optimizer.step()
         if self._average is not None and updates % self._average_every == 0:
             with torch.no_grad():  # the decay of all the steps since the last time, timm's warm-up of it included
                 self._average.apply_update_(self.model, self._average.get_decay(updates) ** self._average_every)
@@ -208,17 +227,38 @@ class Learner:
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(saved["scaler"])
 
-    def _gradients(self, batch: TrainingBatch, updates: int, pieces: int) -> Tensor:
+    def _recorded(self, batch: TrainingBatch) -> StepGraph | None:
+        """Return the step as a graph; ``None`` in the first steps, and where it cannot be recorded."""
+        if self._graph is None and self._eager_steps >= WARM_UP:
+            try:
+                self._graph = StepGraph(self._whole_step, batch.images, batch.target, self.optimizer)
+            except RuntimeError:  # a backbone that waits for the device, or no memory for a second copy of all
+                self._recordable = False
+        self._eager_steps += 1
+        return self._graph
+
+    def _whole_step(self, images: Tensor, target: Tensor) -> Tensor:
+        loss = self._forward_and_backward(images, target, 1)
+        if self._records_optimizer:
+            self.optimizer.step()
+        return loss
+
+    def _gradients(self, images: Tensor, target: Tensor, updates: int, pieces: int) -> Tensor:
+        self._seed(updates)
+        return self._forward_and_backward(images, target, pieces)
+
+    def _seed(self, updates: int) -> None:
+        """Seed what dropout draws from in a step."""
+        seed_generators(self._accelerator.device, _mix(self._config.seed, updates, 1, processes.rank()))
+
+    def _forward_and_backward(self, images: Tensor, target: Tensor, pieces: int) -> Tensor:
         """Go forward and backward over a batch, in as many pieces; return the loss."""
-        device, seed = self._accelerator.device, self._config.seed
         for parameter in self._parameters:  # as `zero_grad` does, in a tenth of the time
             parameter.grad = None
-        seed_generators(device, _mix(seed, updates, 1, processes.rank()))  # dropout draws from them
-        value = torch.zeros((), device=device)
-        parts = [whole.tensor_split(pieces) for whole in (batch.images, batch.target)]
-        for images, target in zip(*parts, strict=True):
-            logits = self._joined(images)
-            loss = self.criterion(logits, target) * (len(target) / self._share)
+        value = torch.zeros((), device=images.device)
+        for some, of in zip(images.tensor_split(pieces), target.tensor_split(pieces), strict=True):
+            logits = self._joined(some)
+            loss = self.criterion(logits, of) * (len(of) / self._share)
             self._accelerator.backward(loss * self._loss_scale)
             value += loss.detach()
         return value

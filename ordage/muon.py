@@ -30,7 +30,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: groups of parameters; ``matrix=False`` in one takes AdamW for all of it, as is right for a head.
-        lr: learning rate.
+        lr: learning rate; a scalar tensor in a group will do too, on its device, as for a CUDA graph.
         weight_decay: decoupled, as in AdamW.
         momentum: of the matrices.
         betas: of AdamW.
@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         """Take the parameters."""
         options = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas, "eps": eps}
-        super().__init__(params, {**options, "matrix": True})
+        super().__init__(params, {**options, "matrix": True, "capturable": True})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -68,44 +68,61 @@ class Muon(torch.optim.Optimizer):
                 value = closure()
         for group in self.param_groups:
             live = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if live and group["weight_decay"]:
-                torch._foreach_mul_(live, 1 - group["lr"] * group["weight_decay"])
+            if not live:
+                continue
+            # A tensor in any case, so that a step in a CUDA graph, which needs one, rounds as any other does.
+            rate = group["lr"] if isinstance(group["lr"], Tensor) else live[0].new_full((), group["lr"])
+            if group["weight_decay"]:
+                torch._foreach_mul_(live, 1 - rate * group["weight_decay"])
             of_shape = defaultdict(list)
             for parameter in live:
                 is_matrix = group["matrix"] and parameter.squeeze().ndim > 1
                 of_shape[_matrix_shape(parameter) if is_matrix else None].append(parameter)
             for shape, parameters in of_shape.items():
                 if shape is None:
-                    self._step_elements(parameters, group)
+                    self._step_elements(parameters, rate, group)
                 else:
-                    self._step_matrices(parameters, shape, group)
+                    self._step_matrices(parameters, shape, rate, group)
         return value
 
-    def _step_matrices(self, parameters: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
+    def _step_matrices(
+        self, parameters: list[Tensor], shape: tuple[int, int], rate: Tensor, group: dict[str, Any]
+    ) -> None:
         gradients = [_gradient(parameter) for parameter in parameters]
         momenta = self._state(parameters, "momentum")
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         # All of one shape in one call: a net has many.
         steps = orthogonalize(torch.stack([update.reshape(shape) for update in nesterov]))
-        factor = -0.2 * max(shape) ** 0.5 * group["lr"]
-        for parameter, update in zip(parameters, steps, strict=True):
-            parameter.add_(update.view(parameter.shape), alpha=factor)
+        steps.mul_(rate * (-0.2 * max(shape) ** 0.5))
+        updates = [update.view(parameter.shape) for parameter, update in zip(parameters, steps, strict=True)]
+        torch._foreach_add_(parameters, updates)
 
-    def _step_elements(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_elements(self, parameters: list[Tensor], rate: Tensor, group: dict[str, Any]) -> None:
         first, second = group["betas"]
         gradients = [_gradient(parameter) for parameter in parameters]
         means, squares = self._state(parameters, "mean"), self._state(parameters, "square")
-        for parameter in parameters:
-            self.state[parameter]["step"] = self.state[parameter].get("step", 0) + 1
         torch._foreach_lerp_(means, gradients, 1 - first)
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-        steps = [self.state[parameter]["step"] for parameter in parameters]
+        count = self._count(parameters)
         spread = list(torch._foreach_sqrt(squares))
-        torch._foreach_div_(spread, [(1 - second**step) ** 0.5 for step in steps])
+        torch._foreach_mul_(spread, (1 - second**count).rsqrt())
         torch._foreach_add_(spread, group["eps"])
-        torch._foreach_addcdiv_(parameters, means, spread, [-group["lr"] / (1 - first**step) for step in steps])
+        updates = list(torch._foreach_div(means, spread))
+        torch._foreach_mul_(updates, -rate / (1 - first**count))
+        torch._foreach_add_(parameters, updates)
+
+    def _count(self, parameters: list[Tensor]) -> Tensor:
+        """Return how many steps these have made, this one included; the parameters of a group make them together.
+
+        On the device, as torch's optimisers do it with ``capturable``, so that a step can be part of a CUDA graph.
+        """
+        state = self.state[parameters[0]]
+        if "count" not in state:
+            state["count"] = torch.zeros((), device=parameters[0].device)
+        count: Tensor = state["count"].add_(1)
+        return count
 
     def _state(self, parameters: list[Tensor], name: str) -> list[Tensor]:
         for parameter in parameters:

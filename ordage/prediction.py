@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["OtherData", "predict_data", "predict_log_probs", "predict_part", "predictions_of"]
 
 EVALUATION_BATCH = 256
+EVALUATION_PIXELS = 2**21  # in a batch on a GPU, where many small images take as long as a few
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -59,10 +60,13 @@ def predict_log_probs(
     model.eval()
 
     mine = torch.arange(len(batches))[processes.rank() :: processes.count()]
+    whole = EVALUATION_BATCH
+    if batches.device.type == "cuda":
+        whole = max(whole, EVALUATION_PIXELS // batches.pixels)
 
     def predict(pieces: int) -> tuple[Tensor, Tensor]:
         found = []
-        for batch in batches.take(mine, EVALUATION_BATCH // pieces):
+        for batch in batches.take(mine, whole // pieces):
             with autocast():
                 logits = model(batch.source[batch.index].permute(0, 3, 1, 2)).float()
             found.append((criterion.log_probs(logits), criterion.violations(logits)))
@@ -71,7 +75,7 @@ def predict_log_probs(
         log_probs, violations = zip(*found, strict=True)
         return torch.cat(log_probs), torch.cat(violations)
 
-    log_probs, violations = in_pieces(predict, 1, EVALUATION_BATCH)[0]
+    log_probs, violations = in_pieces(predict, 1, whole)[0]
     return _gathered(log_probs, len(batches)).cpu(), _gathered(violations, len(batches)).cpu()
 
 

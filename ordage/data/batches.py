@@ -51,6 +51,7 @@ class Batches:
 
     Attributes:
         resident: whether the set lives on the device.
+        pixels: of an image, H x W.
         waiting: how long the device had nothing to do because the next batch was not there yet.
     """
 
@@ -66,6 +67,7 @@ class Batches:
         self.target = torch.from_numpy(target.astype(np.int64)).to(device)
         self._row = torch.from_numpy(row.astype(np.int64))
         self._images = images if isinstance(images, Streamed) else torch.from_numpy(images)
+        self.pixels = self._images.shape[1] * self._images.shape[2]
         self.resident = isinstance(self._images, Tensor) and device.type == "cpu"
         if isinstance(self._images, Tensor) and device.type == "cuda":
             size = len(row) * self._images[0].numel()

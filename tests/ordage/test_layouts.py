@@ -39,6 +39,18 @@ def test_utkface_names_are_read_and_odd_ones_named(tmp_path):
     assert manifest.groups == ("gender", "race")
 
 
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".jpg.chip.png", ".webp", ".chip.bmp"])
+def test_utkface_names_are_known_after_a_conversion(ending, tmp_path):
+    for row in range(20):
+        image(tmp_path / f"{row}_1_2_2017{row:013d}{ending}")
+
+    manifest = read(options(tmp_path))
+
+    assert manifest.layout == "utkface"
+    assert sorted(manifest.ages) == list(range(20))
+    assert not manifest.notes
+
+
 def test_utkface_stamps_are_not_taken_for_ages(tmp_path):
     for row in range(20):
         image(tmp_path / f"{row}_1_2_2017{row:013d}.jpg")

@@ -130,3 +130,20 @@ def test_iterating_on_the_gram_matrix_is_iterating_on_the_matrix(dtype, toleranc
     matrices = (matrices / matrices.norm(dim=(-2, -1), keepdim=True)).to(dtype)
 
     torch.testing.assert_close(_iterate_on_gram(matrices), _iterate(matrices), rtol=0, atol=tolerance)
+
+
+def test_a_rate_in_a_tensor_moves_by_the_same_bits_as_a_number():
+    model = net()
+    other = copy.deepcopy(model)
+    numbers = Muon(model.parameters(), lr=0.5, weight_decay=0.1)
+    tensors = Muon(other.parameters(), lr=torch.tensor(0.5), weight_decay=0.1)
+
+    for step in range(4):
+        rate = 0.03 / (step + 1)
+        numbers.param_groups[0]["lr"] = rate
+        tensors.param_groups[0]["lr"].fill_(rate)
+        for net_, optimizer in ((model, numbers), (other, tensors)):
+            gradients(net_, step)
+            optimizer.step()
+
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))

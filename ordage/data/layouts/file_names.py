@@ -131,7 +131,8 @@ def _utkface_odd(name: str) -> Fields | None:
 UTKFACE = FileNames(
     name="utkface",
     form="<age>_<gender>_<race>_<stamp>.jpg",
-    pattern=_compiled(r"(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+\.jpg(?:\.chip\.jpg)?"),
+    # .jpg.chip.jpg as published, .jpg in the uncropped files, and whatever they were converted to since
+    pattern=_compiled(rf"(?P<age>\d{{1,3}})_(?P<gender>[01])_(?P<race>[0-4])_\d+(?:\.jpg)?(?:\.chip)?{SUFFIX}"),
     fields=_utkface,
     groups=("gender", "race"),
     salvage=_utkface_odd,
