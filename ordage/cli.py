@@ -606,7 +606,9 @@ def _push(
     """Put an exported model on the Hugging Face hub; no other command sends a model anywhere."""
     from .hub import push
 
-    print(push(folder, name, private=not public))
+    pushed = push(folder, name, private=not public)
+    print(pushed.address)
+    print(f"{name} can be seen by {'everybody' if pushed.public else 'its owner alone'}", file=sys.stderr)
 
 
 @app.command(name="serve")

@@ -20,6 +20,7 @@ __all__ = ["MARGIN", "Detector", "Face", "cut"]
 # 319 images, by this detector; 0.90 to 1.00 in most).
 MARGIN = 0.02
 LONGEST = 1280  # pixels of a photograph that faces are looked for in; it is shrunk to that
+WIDEST = 2048  # pixels of the square that is cut out, more than any model sees; a larger one is shrunk to that
 CERTAIN = 0.5  # score from which on something is taken for a face
 
 
@@ -74,6 +75,8 @@ class Detector:
 def cut(pixels: NDArray[np.uint8], face: Face, margin: float = MARGIN) -> NDArray[np.uint8]:
     """Return the square around a face; what lies outside of the photograph repeats its border.
 
+    A square of more than 2048 pixels is cut out of the photograph as it looks when that is shrunk to them.
+
     Args:
         pixels: ``(H, W, C)`` uint8.
         face: one in it.
@@ -87,6 +90,11 @@ def cut(pixels: NDArray[np.uint8], face: Face, margin: float = MARGIN) -> NDArra
                [19, 20, 21, 22],
                [25, 26, 27, 28]], dtype=uint8)
     """
+    share = WIDEST / max(WIDEST, face.side * (1 + 2 * margin))
+    if share < 1:
+        height, width = (max(1, round(length * share)) for length in pixels.shape[:2])
+        pixels = resize(np.array(pixels)[None], height, width, "bilinear")[0]  # a copy, which may be written to
+        face = Face(face.left * share, face.top * share, face.right * share, face.bottom * share, face.score)
     side = max(1, round(face.side * (1 + 2 * margin)))
     top = round((face.top + face.bottom - side) / 2)
     left = round((face.left + face.right - side) / 2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +26,18 @@ from .model_card import CARD, model_card
 from .predictor import load, model_folder
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .export_formats import Answer
     from .predictor import Predictor
 
 __all__ = ["Exported", "Verified", "export"]
 
 TOLERANCE = 1e-4  # between a probability in the file and in the model
+RESIZED_TOLERANCE = 0.01  # the same where the file resizes: some pixels are rounded the other way by a grey level
+SAME = 0.95  # of the ages and intervals; a median may be a tie
 IMAGES = 64  # that a file is verified with
+SHAPES = ((1.5, 1.5), (1, 2), (2.5, 1), (0.6, 0.6), (0.6, 1.2))  # height and width over the model's, each resized
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,24 @@ class Verified:
         images: that both were asked about.
         largest: difference between two probabilities, for images as large as the model sees them.
         ages: share of these images with the same age and interval.
-        resized: the largest difference where the file resizes larger images by itself; None where it cannot.
+        resized: the largest difference for images of other shapes, which the file resizes; None where it cannot.
     """
 
     images: int
     largest: float
     ages: float
     resized: float | None
+
+    @property
+    def problem(self) -> str | None:
+        """What is too different, if anything is; NaN is."""
+        if not self.largest <= TOLERANCE:
+            return f"answers differ from the model's by {self.largest:.1e}, more than {TOLERANCE:g}"
+        if not self.ages >= SAME:
+            return f"the age or the interval is another for {1 - self.ages:.0%} of {self.images} images"
+        if self.resized is not None and not self.resized <= RESIZED_TOLERANCE:
+            return f"where it resizes, answers differ from the model's by {self.resized:.1e}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,7 @@ def export(path: Path, *, kind: str = "onnx", out: Path | None = None, tta: str 
         tta: views that an answer is the mean of, as in `load`; those of the model's own test without.
 
     Raises:
-        UsageError: no such format, or a file where the folder shall be.
+        UsageError: no such format, one that the backbone cannot be written as, or a file where the folder shall be.
         DataError: no model there, or the file does not answer as the model does; it is not kept.
         MissingError: the libraries of ``ordage[export]`` are not there.
     """
@@ -87,30 +105,44 @@ def export(path: Path, *, kind: str = "onnx", out: Path | None = None, tta: str 
         raise UsageError(f"--out {out}: is a file; name a folder")
     wanted = FORMATS[kind]
     wanted.check()
-    predictor = load(path, device="cpu", tta=tta)
+    predictor = load(path, device="cpu")
+    judged_by = predictor.model.tta
+    predictor.model.tta = judged_by if tta is None else tta
     folder = path / "export" if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
     file, part = folder / f"model.{wanted.suffix}", folder / f"part.{wanted.suffix}"
     try:
         with _quiet():
-            wanted.write(predictor, part)
+            _write(predictor, kind, part)
         verified = _verify(predictor, wanted.open(part))
-        if not verified.largest <= TOLERANCE:  # NaN neither
-            raise DataError(
-                f"{file}: answers differ from the model's by {verified.largest:.1e}, more than {TOLERANCE:g}; not kept"
-            )
-        source = model_folder(path)
-        if source.resolve() != folder.resolve():
-            _copy_model(source, folder)
+        if verified.problem is not None:
+            raise DataError(f"{file}: {verified.problem}; not kept")
+        _copy_model(model_folder(path), folder, predictor.model.tta)
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    write_whole(folder / CARD, model_card(path, predictor, folder))
+    write_whole(folder / CARD, model_card(path, predictor, folder, judged_by))
     return Exported(folder, file, verified)
 
 
-def _copy_model(source: Path, folder: Path) -> None:
-    """Copy a model's files; those that another model left in the folder go."""
+def _write(predictor: Predictor, kind: str, path: Path) -> None:
+    try:
+        FORMATS[kind].write(predictor, path)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the exporters have to say of a backbone that does what they cannot follow
+        others = " or ".join(other for other in FORMATS if other != kind)
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise UsageError(
+            f"--format {kind}: {predictor.name} cannot be written so ({reason}); try --format {others}"
+        ) from error
+
+
+def _copy_model(source: Path, folder: Path, tta: str) -> None:
+    """Copy a model's files, which then answers by the views ``tta``; those that another model left there go."""
+    if source.resolve() == folder.resolve():
+        _set_views(folder / "model.json", folder / "model.json", tta)
+        return
     weights = folder / "model.safetensors"
     if weights.exists() and weights.read_bytes() != (source / weights.name).read_bytes():
         for each in FORMATS.values():
@@ -122,14 +154,19 @@ def _copy_model(source: Path, folder: Path) -> None:
             part.replace(folder / name)
         else:
             (folder / name).unlink(missing_ok=True)
+    _set_views(source / "model.json", folder / "model.json", tta)
+
+
+def _set_views(source: Path, file: Path, tta: str) -> None:
+    about = json.loads(source.read_text(encoding="utf-8"))
+    if about.get("tta", "none") != tta:
+        write_whole(file, json.dumps({**about, "tta": tta}, indent=2))
 
 
 def _verify(predictor: Predictor, answer: Answer) -> Verified:
-    """Ask both about drawn faces and noise: as large as the model sees them, and larger where the file resizes."""
+    """Ask both about drawn faces and noise as large as the model sees them, and about others where the file resizes."""
     spec = predictor.spec
-    images = draw(IMAGES // 2, max(MIN_SIZE, spec.size)).images[:, : spec.size, : spec.size]
-    noise = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
-    images = np.ascontiguousarray(to_channels(np.concatenate([images, noise]), spec.chans))
+    images = _drawn(IMAGES, spec.size, spec.size, spec.chans)
     found, said = dict(zip(OUTPUTS, answer(images), strict=True)), predictor.of_pixels(images)
     low, high = said.interval
     pairs = ((found["class_probabilities"], said.probs), (found["bin_probabilities"], said.bin_probs))
@@ -139,10 +176,11 @@ def _verify(predictor: Predictor, answer: Answer) -> Verified:
     ]
     resized = None
     if can_resize(spec):
-        side = spec.size * 3 // 2 + 1
-        larger = to_channels(draw(IMAGES // 2, max(MIN_SIZE, side)).images, spec.chans)
-        expected = predictor.of_pixels(spec.fitted(larger)).probs
-        resized = float(np.abs(answer(np.ascontiguousarray(larger))[-1] - expected).max())
+        differences = []
+        for height, width in SHAPES:
+            some = _drawn(IMAGES // 4, round(spec.size * height), round(spec.size * width), spec.chans)
+            differences.append(np.abs(answer(some)[-1] - predictor.of_pixels(spec.fitted(some)).probs).max())
+        resized = float(np.max(differences))  # NaN if there is one
     return Verified(
         images=len(images),
         largest=max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs),
@@ -151,15 +189,22 @@ def _verify(predictor: Predictor, answer: Answer) -> Verified:
     )
 
 
+def _drawn(count: int, height: int, width: int, chans: int) -> NDArray[np.uint8]:
+    """Return images ``(N, H, W, C)``: half of them drawn faces, the other noise, which nothing smooths over."""
+    faces = draw(count // 2, max(MIN_SIZE, height, width)).images[:, :height, :width]
+    noise = np.random.default_rng(0).integers(0, 256, faces.shape, np.uint8)
+    return np.ascontiguousarray(to_channels(np.concatenate([faces, noise]), chans))
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' remarks on their own workings from the terminal."""
+    """Keep the exporters' remarks on their own workings, and the programs that they print, from the terminal."""
     loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -5,16 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import DataError, MissingError, UsageError
 
-__all__ = ["HUB", "MODEL_FILES", "fetch", "push"]
+__all__ = ["HUB", "MODEL_FILES", "Pushed", "fetch", "push"]
 
 HUB = "hf:"  # what names a model of the hub begins with, as a data set of it does
 MODEL_FILES = ("model.json", "model.safetensors", "calibration.json")  # all that `load` reads
 SHARED_FILES = (*MODEL_FILES, "README.md", "model.onnx", "model.pt2")
+LOG_IN = "run `hf auth login`, or set HF_TOKEN to a token that may do it"
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where a model went.
+
+    Attributes:
+        address: of the commit.
+        public: whether everybody can see it.
+    """
+
+    address: str
+    public: bool
 
 
 def fetch(name: str) -> Path:
@@ -35,7 +50,7 @@ def fetch(name: str) -> Path:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(MODEL_FILES)))
 
 
-def push(folder: Path, name: str, *, private: bool = True) -> str:
+def push(folder: Path, name: str, *, private: bool = True) -> Pushed:
     """Put an exported folder on the hub: what ``ordage push`` does.
 
     Args:
@@ -44,7 +59,7 @@ def push(folder: Path, name: str, *, private: bool = True) -> str:
         private: whether a new one is for its owner's eyes alone.
 
     Returns:
-        The address of the commit.
+        The address of the commit, and whether everybody can see it: that of a repository that was there stays.
 
     Raises:
         UsageError: the name is not of that form.
@@ -58,17 +73,17 @@ def push(folder: Path, name: str, *, private: bool = True) -> str:
     for needed in ("model.json", "model.safetensors", "README.md"):
         if not (folder / needed).is_file():
             raise DataError(f"{folder}: no {needed}; expected a folder that `ordage export` wrote")
-    api = HfApi()
+    api = HfApi(token=True)  # of whoever is logged in; nobody pushes unnamed
     with _told(name):
         api.create_repo(repository, private=private, exist_ok=True)
-        return str(
-            api.upload_folder(
-                folder_path=folder,
-                repo_id=repository,
-                allow_patterns=list(SHARED_FILES),
-                commit_message="Add a model trained by ordage",
-            )
+        commit = api.upload_folder(
+            folder_path=folder,
+            repo_id=repository,
+            allow_patterns=list(SHARED_FILES),
+            delete_patterns=list(SHARED_FILES),  # those of the model that was there before
+            commit_message="Add a model trained by ordage",
         )
+        return Pushed(str(commit), not api.model_info(repository).private)
 
 
 def _check(repository: str, name: str) -> None:
@@ -79,14 +94,25 @@ def _check(repository: str, name: str) -> None:
 @contextmanager
 def _told(name: str) -> Iterator[None]:
     """Say in one line what the hub, or the way to it, refuses."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     try:
         yield
+    except HFValidationError as error:  # rules for names that the library knows
+        raise UsageError(f"{name}: {str(error).strip().splitlines()[0]}") from None
     except LocalTokenNotFoundError:
-        raise MissingError(f"{name}: nobody is logged in on the hub; run `hf auth login`, or set HF_TOKEN") from None
+        raise MissingError(f"{name}: nobody is logged in on the hub; {LOG_IN}") from None
     except HfHubHTTPError as error:
         reason = str(error.server_message or error).strip().splitlines()[0]
-        raise MissingError(f"{name}: the hub refuses: {reason}") from None
-    except Exception as error:  # of the network, by whichever client the library has in this version
+        refused = error.response is not None and error.response.status_code in (401, 403)
+        hint = f"; {LOG_IN}" if refused else ""
+        raise MissingError(f"{name}: the hub refuses: {reason}{hint}") from None
+    except Exception as error:
+        if not _is_of_the_network(error):
+            raise
         raise MissingError(f"{name}: the hub cannot be reached ({type(error).__name__})") from None
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Return whether it is of the way to the hub, by whichever client the library has in this version."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests")

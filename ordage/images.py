@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["ImageInfo", "decode", "to_channels", "to_pixels"]
 
 _ORIENTATION = 0x0112  # the EXIF tag
+# Not all that Pillow knows: some formats are programs (EPS, which it gives to Ghostscript) or made for other things.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 
 
 class ImageInfo(NamedTuple):
@@ -39,7 +43,9 @@ class ImageInfo(NamedTuple):
     orientation: int
 
 
-def decode(content: bytes, *, chans: int, at_least: int) -> tuple[NDArray[np.uint8], ImageInfo]:
+def decode(
+    content: bytes, *, chans: int, at_least: int, at_most: int | None = None
+) -> tuple[NDArray[np.uint8], ImageInfo]:
     """Decode the bytes of an image file.
 
     Args:
@@ -47,22 +53,26 @@ def decode(content: bytes, *, chans: int, at_least: int) -> tuple[NDArray[np.uin
         chans: 1 for grey, 3 for RGB.
         at_least: the side in pixels that is needed; a JPEG of four times the side or more is decoded at 1/2, 1/4 or
             1/8 of its size for a fraction of the cost, never below twice what is needed.
+        at_most: pixels that may be decoded, where the bytes come from strangers: a small file may hold a huge image.
 
     Returns:
         ``(H, W, chans)`` uint8, upright, and what the file says about itself.
 
     Raises:
-        ValueError: the bytes are no image, or one that is cut off; the message is a reason for a report.
+        ValueError: the bytes are no image, one that is cut off, or one of too many pixels; the message is a reason for
+            a report.
     """
     if not content:
         raise ValueError("the file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_known_formats()) as image:
             orientation = _orientation(image)
             width, height = image.size if orientation < 5 else image.size[::-1]
             info = ImageInfo(width, height, image.mode, image.format or "", orientation)
             plain = orientation == 1 and info.mode in ("L", "RGB") and info.format == "JPEG"
             image.draft("L" if chans == 1 else "RGB", (2 * at_least, 2 * at_least))
+            if at_most is not None and math.prod(image.size) > at_most:
+                raise ValueError(f"{width} x {height} pixels, more than {at_most / 1e6:g} million")
             pixels = _decode_jpeg(content, image.size, chans) if plain else None
             if pixels is None:
                 image.load()
@@ -73,6 +83,13 @@ def decode(content: bytes, *, chans: int, at_least: int) -> tuple[NDArray[np.uin
             reason = "not an image, or a broken one"
         raise ValueError(reason) from None
     return pixels, info
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    """Return those of `_FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _orientation(image: Image.Image) -> int:

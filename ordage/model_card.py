@@ -58,28 +58,33 @@ training set, prepared alike: the same crop, the same kind of camera and people.
 not a measurement: it must not be what a decision about a single person rests on, such as access or identity.
 
 - It cannot say an age outside of {lowest} to {highest}, the classes that it was trained on.
-- Groups of people, and ages, that are rare in the training set are judged worse; see the figures by group.{groups}
+- People and ages of which the training set has few are told worse than others{groups}.
 - The interval's promise holds over images that are drawn as those of the validation set were, not in each group.
 - The terms of the training images and of pretrained weights go on to hold for what was made of them."""
 
 
-def model_card(path: Path, predictor: Predictor, folder: Path) -> str:
+def model_card(path: Path, predictor: Predictor, folder: Path, judged_by: str) -> str:
     """Return the card as Markdown, with the front matter that the Hugging Face hub reads.
 
     Args:
         path: the run, whose data, protocol and figures the card then tells, or a folder with a model.
         predictor: the model.
         folder: where the card will stand; what else is there is described.
+        judged_by: the views that the model was judged by, if these are not its own now.
     """
     run = Run(path)
-    judged = _figures(run) if run.finished else None
+    judged: list[str] = []
+    has_groups = False
+    if run.finished:
+        figures, has_groups = _figures(run)
+        judged = [_data(run), "## Figures on the test part", *_other_views(predictor, judged_by), *figures]
     parts = [
         FRONT_MATTER.format(model=predictor.name),
         f"# {_title(predictor)}",
         _model(predictor),
-        *([] if judged is None else [_data(run), *judged]),
+        *judged,
         *_use(predictor, folder),
-        _limits(predictor, has_figures=judged is not None),
+        _limits(predictor, has_groups=has_groups),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -122,18 +127,22 @@ def _data(run: Run) -> str:
     )
 
 
-def _figures(run: Run) -> list[str]:
+def _figures(run: Run) -> tuple[list[str], bool]:
+    """Return what the report says of the test part, and whether it says it by group."""
     from .report.content import run_content
 
     content = run_content(run)
     evaluation = content.models[0].judged.evaluation
     tables = tables_of(evaluation, str(run.report["loss"]))
-    return [
-        "## Figures on the test part",
-        *(f"**{sentence}**" for sentence in content.verdicts),
-        *content.warnings,
-        *(table.to_markdown() for table in tables),
-    ]
+    told = [*(f"**{sentence}**" for sentence in content.verdicts), *content.warnings]
+    return [*told, *(table.to_markdown() for table in tables)], bool(evaluation.groups)
+
+
+def _other_views(predictor: Predictor, judged_by: str) -> list[str]:
+    own = predictor.model.tta
+    if own == judged_by:
+        return []
+    return [f"These are of the views `{judged_by}`; the model in this folder answers by `{own}`, which was not judged."]
 
 
 def _use(predictor: Predictor, folder: Path) -> list[str]:
@@ -150,8 +159,8 @@ def _use(predictor: Predictor, folder: Path) -> list[str]:
     return found
 
 
-def _limits(predictor: Predictor, *, has_figures: bool) -> str:
+def _limits(predictor: Predictor, *, has_groups: bool) -> str:
     labels = predictor.classes.labels
-    groups = "" if has_figures else " None were at hand when this card was written."
+    groups = "; the figures by group above say how much" if has_groups else ""
     told = INTENDED.format(lowest=labels[0], highest=labels[-1], groups=groups)
     return f"{told}\n\nMade by ordage {version('ordage')}."

@@ -17,7 +17,7 @@ from .data.dataset import SQUARE
 from .detection import MARGIN, Detector, Face, cut
 from .devices import find_device
 from .errors import UsageError
-from .images import ImageInfo, decode, to_channels
+from .images import decode, to_channels
 from .inputs import Images, gather
 from .parallel import in_order
 from .predictor import load
@@ -170,14 +170,16 @@ class _Chunk:
         images: how many images these are.
         names: of the image of each row.
         pixels: of each row.
-        found: the image's width and height, or why there are no pixels.
+        sizes: of each row's image, width and height; None where it cannot be read.
+        errors: why a row has no pixels, empty where it has.
         faces: where in the image; None where nobody looked.
     """
 
     images: int
     names: list[str]
     pixels: NDArray[np.uint8]
-    found: list[tuple[int, int] | str]
+    sizes: list[tuple[int, int] | None]
+    errors: list[str]
     faces: list[Face] | None = None
 
 
@@ -188,10 +190,12 @@ def _decode(predictor: Predictor, images: Images, rows: range) -> _Chunk:
         arrays = np.ascontiguousarray(images.pixels[rows.start : rows.stop])
         count, height, width = arrays.shape[:3]
         pixels = spec.fitted(to_channels(arrays.reshape(count, height, width, -1), spec.chans))
-        return _Chunk(count, names, pixels, [(width, height)] * count)
+        return _Chunk(count, names, pixels, [(width, height)] * count, [""] * count)
     pixels = np.zeros((len(rows), spec.size, spec.size, spec.chans), np.uint8)
     told = spec.decode_into(pixels, range(len(rows)), lambda place: images.read(rows[place]))
-    return _Chunk(len(rows), names, pixels, [_size(told[place]) for place in range(len(rows))])
+    infos = [told[place] for place in range(len(rows))]
+    sizes = [None if isinstance(info, str) else (info.width, info.height) for info in infos]
+    return _Chunk(len(rows), names, pixels, sizes, [info if isinstance(info, str) else "" for info in infos])
 
 
 def _cut(predictor: Predictor, cutter: Cutter, images: Images, rows: range) -> _Chunk:
@@ -200,28 +204,32 @@ def _cut(predictor: Predictor, cutter: Cutter, images: Images, rows: range) -> _
     empty = np.zeros((spec.size, spec.size, spec.chans), np.uint8)
     names: list[str] = []
     pixels: list[NDArray[np.uint8]] = []
-    found: list[tuple[int, int] | str] = []
+    sizes: list[tuple[int, int] | None] = []
+    errors: list[str] = []
     faces: list[Face] = []
 
-    def add(row: int, crop: NDArray[np.uint8], told: tuple[int, int] | str, face: Face = NOWHERE) -> None:
+    def add(
+        row: int, size: tuple[int, int] | None, crop: NDArray[np.uint8] = empty, error: str = "", face: Face = NOWHERE
+    ) -> None:
         names.append(images.names[row])
         pixels.append(crop)
-        found.append(told)
+        sizes.append(size)
+        errors.append(error)
         faces.append(face)
 
     for row in rows:
         try:
             photograph, size = _photograph(images, row)
         except (OSError, ValueError) as error:
-            add(row, empty, getattr(error, "strerror", None) or str(error))
+            add(row, None, error=getattr(error, "strerror", None) or str(error))
             continue
         there = cutter.detector(photograph)
         for face in there:
             crop = to_channels(cut(photograph, face, cutter.margin), spec.chans)
-            add(row, spec.fitted(crop[None])[0], size, face)
+            add(row, size, spec.fitted(crop[None])[0], face=face)
         if not there:
-            add(row, empty, NO_FACE)
-    return _Chunk(len(rows), names, np.stack(pixels), found, faces)
+            add(row, size, error=NO_FACE)
+    return _Chunk(len(rows), names, np.stack(pixels), sizes, errors, faces)
 
 
 def _photograph(images: Images, row: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -235,27 +243,23 @@ def _photograph(images: Images, row: int) -> tuple[NDArray[np.uint8], tuple[int,
     return pixels, (width, height)
 
 
-def _size(told: ImageInfo | str) -> tuple[int, int] | str:
-    return told if isinstance(told, str) else (told.width, told.height)
-
-
 def _answered(predictor: Predictor, chunks: Sequence[_Chunk], probs: bool, bar: Bar) -> pd.DataFrame:
-    found = [each for chunk in chunks for each in chunk.found]
-    good = [place for place, each in enumerate(found) if not isinstance(each, str)]
+    errors = [error for chunk in chunks for error in chunk.errors]
+    good = [place for place, error in enumerate(errors) if not error]
     pixels = np.concatenate([chunk.pixels for chunk in chunks])
-    answers = predictor.of_pixels(pixels if len(good) == len(found) else pixels[good]).to_frame(probs=probs)
+    answers = predictor.of_pixels(pixels if len(good) == len(errors) else pixels[good]).to_frame(probs=probs)
     answers.index = pd.Index(good)
-    frame = answers.reindex(range(len(found)))  # an empty row for what cannot be read
+    frame = answers.reindex(range(len(errors)))  # an empty row for what cannot be read
     names = [name for chunk in chunks for name in chunk.names]
     frame.insert(0, "path", pd.Series(names, dtype=object))  # not as text: a file name need not be any
-    sizes = [(pd.NA, pd.NA) if isinstance(each, str) else each for each in found]
+    sizes = [size or (pd.NA, pd.NA) for chunk in chunks for size in chunk.sizes]
     frame["width"], frame["height"] = (pd.array(side, dtype="Int64") for side in zip(*sizes, strict=True))
     if chunks[0].faces is not None:
         faces = [face for chunk in chunks for face in chunk.faces or ()]
         for place, name in enumerate(BOX):
             frame.insert(1 + place, name, [getattr(face, name) for face in faces])
         frame.insert(1 + len(BOX), "face_score", [face.score for face in faces])
-    frame["error"] = [each if isinstance(each, str) else "" for each in found]
+    frame["error"] = errors
     bar.advance(sum(chunk.images for chunk in chunks))
     return frame
 

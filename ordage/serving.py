@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 import socket
 import webbrowser
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["MEGABYTES", "make_app", "serve"]
 
 MEGABYTES = 16  # that a picture may have
+PIXELS = 50_000_000  # that are decoded of one: half a gigabyte of memory, which a PNG of 150 kB can ask for
+AT_ONCE = 2  # pictures that are decoded and looked at; more wait
+CONNECTIONS = 64  # that are open; more are refused
+PATIENCE = 60.0  # seconds that a picture may take to arrive
+FAREWELL = 2  # seconds that those who are being answered have when the server is to end
 WHOLE = 2**16  # pixels: more than any photograph has across
 MISSING = "serve needs starlette and uvicorn: pip install 'ordage[serve]'"
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -80,8 +87,15 @@ def serve(
             if opened:
                 webbrowser.open(address)
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # that somebody is cut off is no error now
+            await super().shutdown(sockets)
+
     with suppress(KeyboardInterrupt):  # which uvicorn, having ended in good order, passes on: it is no failure here
-        Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+        config = uvicorn.Config(
+            app, log_level="warning", limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=FAREWELL
+        )
+        Server(config).run(sockets=[listening])
 
 
 def make_app(
@@ -107,6 +121,7 @@ def make_app(
         from starlette.concurrency import run_in_threadpool
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
+        from starlette.requests import ClientDisconnect
         from starlette.responses import HTMLResponse, JSONResponse
         from starlette.routing import Route
     except ImportError:
@@ -122,6 +137,8 @@ def make_app(
         megabytes=megabytes,
     )
 
+    places = asyncio.Semaphore(AT_ONCE)
+
     async def show(request: Request) -> HTMLResponse:
         return HTMLResponse(page)
 
@@ -129,12 +146,19 @@ def make_app(
         if (origin := request.headers.get("origin")) and origin != f"{request.url.scheme}://{request.url.netloc}":
             return JSONResponse({"error": "a page of another site asks"}, 403)
         content = bytearray()
-        async for piece in request.stream():
-            content += piece
-            if len(content) > megabytes * 2**20:
-                return JSONResponse({"error": f"the picture has more than {megabytes} MB"}, 413)
         try:
-            found = await run_in_threadpool(look, predictor, bytes(content), detector)
+            async with asyncio.timeout(PATIENCE):
+                async for piece in request.stream():
+                    content += piece
+                    if len(content) > megabytes * 2**20:
+                        return JSONResponse({"error": f"the picture has more than {megabytes} MB"}, 413)
+        except TimeoutError:
+            return JSONResponse({"error": f"the picture did not arrive within {PATIENCE:g} seconds"}, 408)
+        except ClientDisconnect:
+            return JSONResponse({"error": "nobody is there any more"}, 400)  # which nobody reads
+        try:
+            async with places:
+                found = await run_in_threadpool(look, predictor, bytes(content), detector)
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 422)
         return JSONResponse(found)
@@ -148,13 +172,13 @@ def look(predictor: Predictor, content: bytes, detector: Detector | None = None)
     """Return what is said of the bytes of a picture, as JSON holds it.
 
     Raises:
-        ValueError: they are no picture, or one that is cut off.
+        ValueError: they are no picture, one that is cut off, or one of too many pixels.
     """
     spec = predictor.spec
     if detector is None:
-        prepared, info = spec.decode(content)
+        prepared, info = spec.decode(content, at_most=PIXELS)
         return _told(predictor, prepared[None], [None], info.width, info.height)
-    photograph, info = decode(content, chans=3, at_least=WHOLE)
+    photograph, info = decode(content, chans=3, at_least=WHOLE, at_most=PIXELS)
     faces = detector(photograph)
     crops = [spec.fitted(to_channels(cut(photograph, face, MARGIN), spec.chans)[None]) for face in faces]
     none = np.empty((0, spec.size, spec.size, spec.chans), np.uint8)

@@ -57,13 +57,17 @@ class ImageSpec:
         """Turn a decoded image into ``(size, size, chans)`` uint8: upright, grey or RGB, square, resized."""
         return self.fitted(to_pixels(ImageOps.exif_transpose(image), self.chans)[None])[0]
 
-    def decode(self, content: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
+    def decode(self, content: bytes, *, at_most: int | None = None) -> tuple[NDArray[np.uint8], ImageInfo]:
         """Decode the bytes of an image file into ``(size, size, chans)`` uint8; say what else the file tells.
+
+        Args:
+            content: the file's bytes.
+            at_most: pixels that may be decoded; any number without.
 
         Raises:
             ValueError: the bytes are no image, or one that is cut off; the message is a reason for a report.
         """
-        pixels, info = decode(content, chans=self.chans, at_least=self.size)
+        pixels, info = decode(content, chans=self.chans, at_least=self.size, at_most=at_most)
         return self.fitted(pixels[None])[0], info
 
     def decode_into(

@@ -80,6 +80,15 @@ def test_the_square_around_a_face_repeats_the_border_outside():
     assert square[5].tolist() == [40, 40, 40, 41, 42, 43]
 
 
+def test_a_square_larger_than_any_model_sees_is_cut_out_of_a_smaller_photograph():
+    ramp = np.linspace(0, 255, 3000).astype(np.uint8)
+    photograph = np.broadcast_to(ramp[None, :, None], (2000, 3000, 3))
+    square = cut(photograph, Face(1000, 500, 2000, 1500, 1.0), margin=1.0)
+
+    assert square.shape == (2048, 2048, 3)  # instead of 3000, from column 0 to 2999, and from 500 above the top
+    np.testing.assert_allclose(square[1000, :, 0], np.linspace(0, 255, 2048), atol=2)
+
+
 def test_a_row_is_a_face_with_the_answer_for_its_crop(run, together, people, ordage, tmp_path):
     image, places = together
     image.save("party.png")
@@ -92,6 +101,8 @@ def test_a_row_is_a_face_with_the_answer_for_its_crop(run, together, people, ord
     assert "no face was found in 1 of 3 images" in result.stderr
     assert [row["path"] for row in rows] == ["party.png", "party.png", "empty.png", "broken.jpg"]
     assert rows[2]["error"] == "no face found"
+    assert (rows[2]["width"], rows[2]["height"]) == ("90", "80")
+    assert (rows[3]["width"], rows[3]["height"]) == ("", "")
     assert rows[3]["error"]
     predict = package.load(run.path)
     for row in rows[:2]:

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -229,7 +230,52 @@ def test_an_exported_folder_can_be_exported_and_used_again(run, faces, ordage, t
     assert (tmp_path / "second" / "model.pt2").is_file()
     assert "Figures on the test part" not in (tmp_path / "second" / "README.md").read_text(encoding="utf-8")
     image = str(min(faces.iterdir()))
-    assert ordage("predict", "second", image).stdout == ordage("predict", run.path, image).stdout
+    assert ordage("predict", "second", image).stdout == ordage("predict", run.path, image, "--tta", "none").stdout
+
+
+def test_views_of_ones_own_travel_and_the_card_says_that_they_were_not_judged(run, faces, ordage, tmp_path):
+    assert package.load(run.path).model.tta == "shift"
+    result = ordage("export", run.path, "--format", "torch", "--tta", "none", "--out", "plain")
+    card = (tmp_path / "plain" / "README.md").read_text(encoding="utf-8")
+
+    assert result.returncode == 0, result.stderr
+    assert package.load(tmp_path / "plain").model.tta == "none"
+    assert "of the views `shift`; the model in this folder answers by `none`" in card
+    image = str(min(faces.iterdir()))
+    assert ordage("predict", "plain", image).stdout == ordage("predict", run.path, image, "--tta", "none").stdout
+
+
+def test_a_backbone_that_the_exporter_cannot_follow_is_told(run, ordage, tmp_path, monkeypatch):
+    from ordage.nets import FaceNet
+
+    plain = FaceNet.forward_features
+
+    def by_numbers(self, x):  # of what the images hold, which no program knows before
+        return plain(self, x) if float(x.sum()) > 0 else plain(self, -x)
+
+    monkeypatch.setattr(FaceNet, "forward_features", by_numbers)
+    result = ordage("export", run.path, "--format", "torch", "--out", "none")
+
+    assert result.returncode == 2
+    assert "ordage_tiny cannot be written so" in result.stderr
+    assert "try --format onnx" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list((tmp_path / "none").iterdir())
+
+
+def test_a_file_that_resizes_otherwise_is_not_kept(run, ordage, tmp_path, monkeypatch):
+    from ordage import answers
+
+    def coarse(images, size, **_):  # images of that size stay as they are
+        return nn.functional.interpolate(images, size, mode="nearest")
+
+    functions = SimpleNamespace(interpolate=coarse, log_softmax=nn.functional.log_softmax)
+    monkeypatch.setattr(answers, "F", functions)  # the file's alone
+    result = ordage("export", run.path, "--format", "torch", "--out", "wrong")
+
+    assert result.returncode == 3
+    assert "where it resizes, answers differ" in result.stderr
+    assert not list((tmp_path / "wrong").iterdir())
 
 
 def test_nothing_of_another_model_is_left_in_the_folder(run, arrays, ordage, tmp_path):

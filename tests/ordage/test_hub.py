@@ -19,7 +19,7 @@ COMMIT = "0123456789" * 4
 
 
 class _Hub(BaseHTTPRequestHandler):
-    """One repository, ``somebody/model``, and what was pushed."""
+    """Two repositories, ``somebody/model`` and, for pushing, the private ``somebody/new``."""
 
     def log_message(self, *_):
         pass
@@ -46,7 +46,11 @@ class _Hub(BaseHTTPRequestHandler):
         elif re.fullmatch(r"/api/models/somebody/model(/revision/[^/]+)?", path):
             names = [{"rfilename": name} for name in files]
             self.answer({"id": "somebody/model", "sha": COMMIT, "siblings": names, "private": False, "tags": []})
-        elif re.fullmatch(r"/api/models/somebody/model/tree/.+", path):
+        elif re.fullmatch(r"/api/models/somebody/new(/revision/[^/]+)?", path):
+            names = [{"rfilename": name} for name in self.server.there]
+            self.answer({"id": "somebody/new", "sha": COMMIT, "siblings": names, "private": True, "tags": []})
+        elif found := re.fullmatch(r"/api/models/somebody/(model|new)/tree/.+", path):
+            files = files if found[1] == "model" else self.server.there
             rows = [
                 {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
                 for name, content in files.items()
@@ -79,6 +83,8 @@ class _Hub(BaseHTTPRequestHandler):
                 row = json.loads(line)
                 if row["key"] == "file":
                     self.server.pushed[row["value"]["path"]] = base64.b64decode(row["value"]["content"])
+                elif row["key"] == "deletedFile":
+                    self.server.deleted.append(row["value"]["path"])
             made = f"{address}/somebody/new/commit/{COMMIT}"
             self.answer({"commitUrl": made, "commitOid": COMMIT, "pullRequestUrl": ""})
         else:
@@ -89,6 +95,7 @@ class _Hub(BaseHTTPRequestHandler):
 def hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     server.files, server.seen, server.made, server.pushed = {}, [], [], {}
+    server.there, server.deleted = {}, []
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -155,14 +162,27 @@ def test_push_sends_what_export_wrote_and_nothing_else(hub, exported, tmp_path):
     assert hub.made[0].get("private") is True or hub.made[0].get("visibility") == "private"
     assert hub.pushed == {file.name: file.read_bytes() for file in exported.iterdir() if file.name != "secret.txt"}
     assert COMMIT in result.stdout
+    assert "its owner alone" in result.stderr
+    assert not hub.deleted
+
+
+def test_push_takes_away_what_another_model_left(hub, exported, tmp_path):
+    hub.there |= {"model.onnx": b"of another", "model.json": b"of another", "paper.pdf": b"somebody's own"}
+    result = command(hub, tmp_path, "push", exported, "somebody/new", token="hf_secret")
+
+    assert result.returncode == 0, result.stderr
+    assert hub.deleted == ["model.onnx"]
 
 
 def test_push_needs_somebody_who_may(hub, exported, tmp_path):
-    result = command(hub, tmp_path, "push", exported, "somebody/new")
+    nobody = command(hub, tmp_path, "push", exported, "somebody/new")
+    other = command(hub, tmp_path, "push", exported, "somebody/new", token="hf_wrong")
 
-    assert result.returncode == 5
-    assert "somebody/new" in result.stderr
-    assert result.stderr.count("\n") == 1
+    for result in (nobody, other):
+        assert result.returncode == 5
+        assert "somebody/new" in result.stderr
+        assert "hf auth login" in result.stderr
+        assert result.stderr.count("\n") == 1
     assert not hub.pushed
 
 
@@ -170,6 +190,7 @@ def test_push_needs_somebody_who_may(hub, exported, tmp_path):
     ("arguments", "code", "said"),
     [
         (("push", "EXPORTED", "no-owner"), 2, "hf:user/name"),
+        (("push", "EXPORTED", "somebody/a..b"), 2, "somebody/a..b"),
         (("push", "EMPTY", "somebody/new"), 3, "no model.json"),
         (("predict", "hf:nobody", "x.jpg"), 2, "hf:user/name"),
     ],

@@ -1,12 +1,15 @@
+import asyncio
 import io
 import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import zlib
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 from PIL import Image
 
 import ordage as package
+from ordage import serving as serving_module
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,77 @@ def test_what_is_no_picture_is_refused_and_the_server_goes_on(server, drawn, con
     file = io.BytesIO()
     Image.fromarray(drawn.images[0]).save(file, "JPEG")
     assert asked(f"{server}/predict", file.getvalue())[0] == 200
+
+
+def huge_png(width, height):
+    """A PNG of a few hundred kB whose pixels take gigabytes."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + 3 * width)) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_a_small_file_of_a_huge_picture_is_not_decoded(server):
+    content = huge_png(9000, 6000)
+    code, said = asked(f"{server}/predict", content)
+
+    assert len(content) < 2**20  # it is not its size that is refused
+    assert code == 422
+    assert "9000 x 6000 pixels, more than 50 million" in said["error"]
+
+
+def test_a_program_is_no_picture(server):
+    """Pillow would give it to Ghostscript."""
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    code, said = asked(f"{server}/predict", postscript)
+
+    assert code == 422
+    assert "not an image" in said["error"]
+
+
+UNFINISHED = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc"
+
+
+def test_ctrl_c_does_not_wait_for_a_picture_that_never_arrives(run):
+    with serving(run) as (address, process):
+        place = ("127.0.0.1", int(address.rpartition(":")[2]))
+        with socket.create_connection(place) as gone:
+            gone.sendall(UNFINISHED)
+        with socket.create_connection(place) as slow:
+            slow.sendall(UNFINISHED)
+            assert asked(f"{address}/predict", b"x")[0] == 422  # neither holds the others up
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert error == ""
+
+
+def test_a_picture_that_takes_too_long_is_given_up(run, monkeypatch):
+    monkeypatch.setattr(serving_module, "PATIENCE", 0.2)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "scheme": "http",
+        "headers": [(b"host", b"localhost")],
+        "query_string": b"",
+    }
+    asyncio.run(serving_module.make_app(package.load(run.path))(scope, receive, send))
+
+    assert sent[0]["status"] == 408
 
 
 def test_a_name_of_another_site_is_refused(server):
