@@ -61,14 +61,14 @@ class Ages:
 
     @property
     def bin(self) -> NDArray[np.str_]:
-        """The most probable bin of each image ``(N,)``."""
+        """The most probable bin of each image ``(N,)``, by `bin_probs`."""
         return np.asarray(self.bins.labels)[self._likely_bin]
 
     @property
     def probs(self) -> NDArray[np.float64]:
         """The class probabilities ``(N, K)`` with the temperature of the calibration, so that they mean what they say.
 
-        Ages, bins and intervals are those of ``log_probs``, the model as it was judged.
+        Ages and intervals are those of ``log_probs``, the model as it was judged.
         """
         return np.exp(self._calibrated.astype(np.float64))
 
@@ -93,7 +93,7 @@ class Ages:
     def _likely_bin(self) -> NDArray[np.int64]:
         if not len(self):
             return np.empty(0, np.int64)
-        return metrics.mode(self.classes.coarsen(self.log_probs, self.bins, log=True))
+        return metrics.mode(self.classes.coarsen(self._calibrated, self.bins, log=True))
 
     @property
     def interval(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
