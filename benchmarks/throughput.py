@@ -340,9 +340,8 @@ def main(
     rows = []
     with tempfile.TemporaryDirectory() as place:
         faces = collect(folder, images, Path(place))
-        for case in (*CASES, *map(parse_case, filter(None, more.split(",")))):
-            if models and case.model not in models.split(","):
-                continue
+        wanted = [case for case in CASES if not models or case.model in models.split(",")]
+        for case in (*wanted, *map(parse_case, filter(None, more.split(",")))):
             rates = measure(case, faces, torch.device(device), rounds, set(filter(None, contenders.split(","))))
             for name in rates:
                 share = median(ours / theirs for ours, theirs in zip(rates["fit"], rates[name], strict=True))

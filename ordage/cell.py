@@ -17,7 +17,7 @@ from .devices import make_accelerator
 from .diagnosis import Evidence, diagnose
 from .lr_finder import find_lr
 from .model import Plan, build_model, make_loss, parse_loss, plan_model
-from .net_choice import choose_net
+from .net_choice import MANY, choose_net
 from .optimizers import check_optimizer, open_options
 from .prediction import predict_part
 from .progress import Reporter
@@ -73,7 +73,11 @@ def prepare_run(
     options = processes.from_first(lambda: open_options(config, plan, model.backbone, device, samples))
     if config.model == "auto" and config.weights is None:
         precision, batch_size = options["precision"], options["batch_size"]
-        plan = processes.from_first(lambda: choose_net(plan, device, precision, config.seconds, samples, batch_size))
+        plan, epochs = processes.from_first(
+            lambda: choose_net(plan, device, precision, config.seconds, samples, batch_size)
+        )
+        if config.augment is None and epochs is not None and epochs >= MANY:
+            options["augment"] = "full"
     resolved = dataclasses.replace(
         config,
         layout=manifest.layout,

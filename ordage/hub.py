@@ -15,6 +15,7 @@ __all__ = ["HUB", "MODEL_FILES", "Pushed", "fetch", "push"]
 HUB = "hf:"  # what names a model of the hub begins with, as a data set of it does
 MODEL_FILES = ("model.json", "model.safetensors", "calibration.json")  # all that `load` reads
 SHARED_FILES = (*MODEL_FILES, "README.md", "model.onnx", "model.pt2")
+CLIENTS = ("httpx", "httpcore", "requests", "urllib3")  # of HTTP, with their successors such as httpx2
 LOG_IN = "run `hf auth login`, or set HF_TOKEN to a token that may do it"
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -108,11 +109,16 @@ def _told(name: str) -> Iterator[None]:
         hint = f"; {LOG_IN}" if refused else ""
         raise MissingError(f"{name}: the hub refuses: {reason}{hint}") from None
     except Exception as error:
-        if not _is_of_the_network(error):
-            raise
-        raise MissingError(f"{name}: the hub cannot be reached ({type(error).__name__})") from None
+        if _is_of_the_network(error):
+            raise MissingError(f"{name}: the hub cannot be reached ({type(error).__name__})") from None
+        if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that may not be written to
+            raise DataError(f"{error.filename or name}: {error.strerror}") from None
+        raise
 
 
 def _is_of_the_network(error: Exception) -> bool:
     """Return whether it is of the way to the hub, by whichever client the library has in this version."""
-    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests")
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    known = (ConnectionError, TimeoutError, LocalEntryNotFoundError)
+    return isinstance(error, known) or type(error).__module__.startswith(CLIENTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageInfo", "decode", "to_channels", "to_pixels"]
 
 _ORIENTATION = 0x0112  # the EXIF tag
-# Not all that Pillow knows: some formats are programs (EPS, which it gives to Ghostscript) or made for other things.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+_PROGRAMS = {"EPS", "WMF"}  # what Pillow gives to Ghostscript and to Windows to be run
 
 
 class ImageInfo(NamedTuple):
@@ -65,14 +63,14 @@ def decode(
     if not content:
         raise ValueError("the file is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=_known_formats()) as image:
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
             orientation = _orientation(image)
             width, height = image.size if orientation < 5 else image.size[::-1]
             info = ImageInfo(width, height, image.mode, image.format or "", orientation)
             plain = orientation == 1 and info.mode in ("L", "RGB") and info.format == "JPEG"
             image.draft("L" if chans == 1 else "RGB", (2 * at_least, 2 * at_least))
             if at_most is not None and math.prod(image.size) > at_most:
-                raise ValueError(f"{width} x {height} pixels, more than {at_most / 1e6:g} million")
+                raise ValueError(f"{width} x {height} pixels, more than {at_most / 1e6:.0f} million")
             pixels = _decode_jpeg(content, image.size, chans) if plain else None
             if pixels is None:
                 image.load()
@@ -85,11 +83,10 @@ def decode(
     return pixels, info
 
 
-@functools.cache
-def _known_formats() -> tuple[str, ...]:
-    """Return those of `_FORMATS` that this Pillow was built with."""
+def _formats() -> list[str]:
+    """Return all formats that Pillow knows, also by plug-ins of its user, less those that are programs."""
     Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+    return [name for name in Image.ID if name not in _PROGRAMS]
 
 
 def _orientation(image: Image.Image) -> int:

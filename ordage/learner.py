@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from . import processes
 from .augmentation import AUGMENTATIONS, DRAWS
 from .balance import class_shares, class_weights, draw_epoch
-from .data.batches import Batches
+from .data.batches import Batch, Batches
 from .devices import seed_generators
 from .errors import DataError, MissingError, UsageError
-from .memory import in_pieces
+from .memory import clear_device_cache, in_pieces, should_reduce_batch_size
 from .model import OrdinalModel, Plan, build_model, make_loss
 from .optimizers import make_optimizer
-from .step_graph import StepGraph, fits_a_graph
+from .step_graph import StepGraph, fits_a_graph, waits_for_the_device
 
 if TYPE_CHECKING:
     from ordage.losses import OrdinalLoss
@@ -115,7 +115,7 @@ class Learner:
         self._autocast = accelerator.prepare_model(self.model, evaluation_mode=True)  # `join` joins the processes
         self._joined = self._autocast
         # Several processes would have to exchange their gradients inside, and the scaler of fp16 asks for a number.
-        self._recordable = device.type == "cuda" and group == 1 and accelerator.scaler is None
+        self._recordable = config.record and device.type == "cuda" and group == 1 and accelerator.scaler is None
         self._records_optimizer = fits_a_graph(self.optimizer)
         self._graph: StepGraph | None = None
         self._eager_steps = 0  # since something else began to be trained
@@ -152,12 +152,25 @@ class Learner:
         step = first - first % self._together
         for several in self.batches.take(order[step:].reshape(-1), self._together * self._share):
             draws = self._draws(epoch * self.steps + step, len(several.target) // self._share)
-            images = self._augment(several.source, several.index, draws)
+            images = self._augmented(several, draws)
             pairs = zip(torch.split(images, self._share), torch.split(several.target, self._share), strict=True)
             for batch in starmap(TrainingBatch, pairs):
                 if step >= first:
                     yield batch
                 step += 1
+
+    def _augmented(self, several: Batch, draws: Tensor) -> Tensor:
+        try:
+            return self._augment(several.source, several.index, draws)
+        except RuntimeError as error:
+            if self._graph is None or not should_reduce_batch_size(error):
+                raise
+        # A recorded step keeps its memory between steps. Where that is missing here, steps are made as they come.
+        self._recordable, self._graph = False, None
+        for parameter in self._parameters:
+            parameter.grad = None
+        clear_device_cache(garbage_collection=True)
+        return self._augment(several.source, several.index, draws)
 
     def _draws(self, updates: int, count: int) -> Tensor:
         """Return what decides how each image of this process's share is changed in ``count`` steps from one on."""
@@ -184,7 +197,7 @@ class Learner:
         graph = self._recorded(batch) if self._recordable and pieces == 1 else None
         try:
             if graph is None:
-                loss, pieces = in_pieces(partial(self._gradients, batch.images, batch.target, updates), pieces, most)
+                loss, pieces = self._eager(batch, updates, pieces, most)
             else:
                 self._seed(updates)
                 loss = graph(batch.images, batch.target)
@@ -220,6 +233,7 @@ class Learner:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take what `state_dict` returned."""
+        self._graph, self._eager_steps = None, 0
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self._average is not None:
@@ -232,10 +246,27 @@ class Learner:
         if self._graph is None and self._eager_steps >= WARM_UP:
             try:
                 self._graph = StepGraph(self._whole_step, batch.images, batch.target, self.optimizer)
-            except RuntimeError:  # a backbone that waits for the device, or no memory for a second copy of all
-                self._recordable = False
-        self._eager_steps += 1
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise MissingError(
+                        f"a training step cannot be recorded; --no-record goes without: {str(error).splitlines()[0]}"
+                    ) from error
+                self._recordable = False  # no memory for a second copy of all
         return self._graph
+
+    def _eager(self, batch: TrainingBatch, updates: int, pieces: int, most: int) -> tuple[Tensor, int]:
+        """Go forward and backward as it comes; the last time before recording, look whether that will be possible."""
+        found: list[tuple[Tensor, int]] = []
+
+        def work() -> None:
+            found.append(in_pieces(partial(self._gradients, batch.images, batch.target, updates), pieces, most))
+
+        self._eager_steps += 1
+        if self._recordable and self._eager_steps == WARM_UP:
+            self._recordable = not waits_for_the_device(work)
+        else:
+            work()
+        return found[-1]
 
     def _whole_step(self, images: Tensor, target: Tensor) -> Tensor:
         loss = self._forward_and_backward(images, target, 1)

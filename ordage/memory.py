@@ -9,7 +9,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from .errors import MissingError
 
-__all__ = ["in_pieces"]
+__all__ = ["clear_device_cache", "in_pieces", "should_reduce_batch_size"]
 
 T = TypeVar("T")
 

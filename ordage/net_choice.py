@@ -11,10 +11,11 @@ import torch
 
 from .model import Plan
 
-__all__ = ["choose_net"]
+__all__ = ["MANY", "choose_net"]
 
 NETS = ("ordage_base", "ordage_small", "ordage_tiny")  # the largest first
 ENOUGH = 20  # epochs; with fewer, a smaller net is further on after the same time
+MANY = 25  # epochs, from which on images are learned by heart unless they are changed more
 USED = 0.7  # share of a time limit that goes forward and backward; the rest validates, changes weights and images
 UNTIMED, TIMED = 1, 3  # steps
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast calls them
@@ -22,8 +23,8 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast calls th
 
 def choose_net(
     plan: Plan, device: torch.device, precision: str, seconds: float | None, samples: int, batch_size: int
-) -> Plan:
-    """Return the plan with the largest built-in net that sees each image often enough.
+) -> tuple[Plan, int | None]:
+    """Return the plan with the largest built-in net that sees each image often enough, and how often in the time limit.
 
     Args:
         plan: with any of the built-in nets; the input is the same for all.
@@ -35,15 +36,16 @@ def choose_net(
     """
     if seconds is None:
         if device.type == "cpu":
-            return dataclasses.replace(plan, model=NETS[-1], reason="quick on a CPU; --time-limit lets it grow")
-        return dataclasses.replace(plan, model=NETS[0], reason="the largest built-in net, for a GPU")
+            return dataclasses.replace(plan, model=NETS[-1], reason="quick on a CPU; --time-limit lets it grow"), None
+        return dataclasses.replace(plan, model=NETS[0], reason="the largest built-in net, for a GPU"), None
     epochs = 0
     for name in NETS:
         rate = batch_size / _step_seconds(name, plan, device, precision, batch_size)
         epochs = math.floor(USED * seconds * rate / samples)
         if epochs >= ENOUGH:
             break
-    return dataclasses.replace(plan, model=name, reason=f"about {epochs} epochs in {seconds:g} s by a first timing")
+    reason = f"about {epochs} epochs in {seconds:g} s by a first timing"
+    return dataclasses.replace(plan, model=name, reason=reason), epochs
 
 
 def _step_seconds(name: str, plan: Plan, device: torch.device, precision: str, batch_size: int) -> float:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["MEGABYTES", "make_app", "serve"]
 
 MEGABYTES = 16  # that a picture may have
-PIXELS = 50_000_000  # that are decoded of one: half a gigabyte of memory, which a PNG of 150 kB can ask for
+PIXELS = 64_000_000  # that are decoded of one: up to a gigabyte of memory, which a PNG of 200 kB can ask for
 AT_ONCE = 2  # pictures that are decoded and looked at; more wait
-CONNECTIONS = 64  # that are open; more are refused
+WAITING = 16  # pictures that arrive or wait; more are refused
 PATIENCE = 60.0  # seconds that a picture may take to arrive
 FAREWELL = 2  # seconds that those who are being answered have when the server is to end
 WHOLE = 2**16  # pixels: more than any photograph has across
@@ -92,10 +92,7 @@ def serve(
             await super().shutdown(sockets)
 
     with suppress(KeyboardInterrupt):  # which uvicorn, having ended in good order, passes on: it is no failure here
-        config = uvicorn.Config(
-            app, log_level="warning", limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=FAREWELL
-        )
-        Server(config).run(sockets=[listening])
+        Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=FAREWELL)).run(sockets=[listening])
 
 
 def make_app(
@@ -137,25 +134,35 @@ def make_app(
         megabytes=megabytes,
     )
 
-    places = asyncio.Semaphore(AT_ONCE)
+    places, seats = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(WAITING)
+
+    def refuse(error: str, status: int) -> JSONResponse:
+        # Closed, because whoever has not sent all of a picture could keep the connection for ever.
+        return JSONResponse({"error": error}, status, headers={"connection": "close"})
 
     async def show(request: Request) -> HTMLResponse:
         return HTMLResponse(page)
 
     async def answer(request: Request) -> JSONResponse:
         if (origin := request.headers.get("origin")) and origin != f"{request.url.scheme}://{request.url.netloc}":
-            return JSONResponse({"error": "a page of another site asks"}, 403)
+            return refuse("a page of another site asks", 403)
+        if seats.locked():
+            return refuse(f"{WAITING} pictures are waiting already; try again in a moment", 503)
+        async with seats:
+            return await take(request)
+
+    async def take(request: Request) -> JSONResponse:
         content = bytearray()
         try:
             async with asyncio.timeout(PATIENCE):
                 async for piece in request.stream():
                     content += piece
                     if len(content) > megabytes * 2**20:
-                        return JSONResponse({"error": f"the picture has more than {megabytes} MB"}, 413)
+                        return refuse(f"the picture has more than {megabytes} MB", 413)
         except TimeoutError:
-            return JSONResponse({"error": f"the picture did not arrive within {PATIENCE:g} seconds"}, 408)
+            return refuse(f"the picture did not arrive within {PATIENCE:g} seconds", 408)
         except ClientDisconnect:
-            return JSONResponse({"error": "nobody is there any more"}, 400)  # which nobody reads
+            return refuse("nobody is there any more", 400)  # which nobody reads
         try:
             async with places:
                 found = await run_in_threadpool(look, predictor, bytes(content), detector)

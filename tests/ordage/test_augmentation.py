@@ -64,7 +64,7 @@ def test_no_strength_leaves_an_image_as_it_is_or_mirrored():
     batch = rotate_and_scale(
         pixels,
         torch.arange(64),
-        draws(64, 5),
+        draws(64, 6),
         degrees=0,
         scale=0,
         shift=0,
@@ -78,11 +78,38 @@ def test_no_strength_leaves_an_image_as_it_is_or_mirrored():
 def test_rotation_differs_from_image_to_image_and_stays_in_range():
     pixels = images()[:1].expand(64, -1, -1, -1)
 
-    batch = rotate_and_scale(pixels, torch.arange(64), draws(64, 5))
+    batch = rotate_and_scale(pixels, torch.arange(64), draws(64, 6) * torch.tensor([1, 1, 1, 1, 1, 0.49]))
 
     assert batch.min() >= 0
     assert batch.max() <= 255
     assert len({tuple(image.flatten().tolist()) for image in batch}) == 64
+
+
+def test_half_of_the_images_keep_their_pixels_moved_by_a_whole_number():
+    pixels = images(count=400, size=12)
+
+    batch = rotate_and_scale(pixels, torch.arange(400), draws(400, 6, seed=2), shift=0.08)
+
+    kept = 0
+    for image, source in zip(batch, pixels.permute(0, 3, 1, 2), strict=True):
+        candidates = [moved(source, flip, dy, dx) for flip in (False, True) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        kept += any((image - candidate.float()).abs().max() < 0.05 for candidate in candidates)
+    assert 160 < kept < 240
+
+
+def test_a_turned_image_is_turned_by_the_angle_that_was_drawn():
+    """A bright spot ends where a rotation by hand puts it."""
+    size, degrees = 41, 90.0
+    pixels = torch.zeros(1, size, size, 1, dtype=torch.uint8)
+    pixels[0, 20, 30] = 255  # ten to the right of the middle
+    numbers = torch.tensor([[2 / 3, 0.5, 0.9, 0.5, 0.5, 0.1]])  # a third of 90 degrees, no zoom, no flip, no move
+
+    (image,) = rotate_and_scale(pixels, torch.tensor([0]), numbers, degrees=degrees)[:, 0]
+
+    row, column = divmod(int(image.argmax()), size)
+    angle = np.deg2rad(30)
+    assert abs(column - (20 + 10 * np.cos(angle))) <= 1
+    assert abs(abs(row - 20) - 10 * np.sin(angle)) <= 1
 
 
 def test_tone_is_that_of_a_plain_loop():

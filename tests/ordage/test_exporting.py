@@ -245,6 +245,25 @@ def test_views_of_ones_own_travel_and_the_card_says_that_they_were_not_judged(ru
     assert ordage("predict", "plain", image).stdout == ordage("predict", run.path, image, "--tta", "none").stdout
 
 
+def test_a_file_of_other_views_goes_when_the_model_beside_it_changes(run, ordage, tmp_path):
+    ordage("export", run.path, "--format", "torch", "--out", "model")
+    ordage("export", run.path, "--format", "onnx", "--out", "model")
+    both = {file.suffix for file in (tmp_path / "model").glob("model.*")}
+    ordage("export", run.path, "--format", "onnx", "--tta", "none", "--out", "model")
+
+    assert both == {".pt2", ".onnx", ".json", ".safetensors"}
+    assert {file.suffix for file in (tmp_path / "model").glob("model.*")} == {".onnx", ".json", ".safetensors"}
+
+
+def test_a_run_keeps_the_views_that_it_was_judged_by(run, ordage):
+    before = (run.best / "model.json").read_bytes()
+    result = ordage("export", run.path, "--out", run.best, "--tta", "none")
+
+    assert result.returncode == 2
+    assert "judged by shift" in result.stderr
+    assert (run.best / "model.json").read_bytes() == before
+
+
 def test_a_backbone_that_the_exporter_cannot_follow_is_told(run, ordage, tmp_path, monkeypatch):
     from ordage.nets import FaceNet
 
@@ -296,6 +315,7 @@ def test_nothing_of_another_model_is_left_in_the_folder(run, arrays, ordage, tmp
         (["nowhere"], 3, "nowhere: no model.json"),
         (["RUN", "--format", "tflite"], 2, "expected one of onnx, torch"),
         (["RUN", "--out", __file__], 2, "is a file; name a folder"),
+        (["RUN", "--tta", "all"], 2, "'none', 'flip', 'shift'"),
         (["hf:somebody/something"], 2, "--out"),
     ],
 )

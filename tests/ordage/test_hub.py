@@ -155,6 +155,27 @@ def test_without_a_network_it_says_so(hub, faces, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+def test_push_without_a_network_says_so(hub, exported, tmp_path):
+    hub.shutdown()
+    hub.server_close()
+    result = command(hub, tmp_path, "push", exported, "somebody/new", token="hf_secret")
+
+    assert result.returncode == 5
+    assert "cannot be reached" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_cache_that_cannot_be_written_is_not_the_networks_fault(hub, exported, faces, tmp_path):
+    hub.files |= {file.name: file.read_bytes() for file in exported.iterdir()}
+    (tmp_path / "hub").write_text("a file where the cache should be")
+    result = command(hub, tmp_path, "predict", "hf:somebody/model", min(faces.iterdir()))
+
+    said = result.stderr.splitlines()[-1]  # after what the library has to say itself
+    assert result.returncode == 3
+    assert str(tmp_path / "hub") in said
+    assert "Not a directory" in said
+
+
 def test_push_sends_what_export_wrote_and_nothing_else(hub, exported, tmp_path):
     result = command(hub, tmp_path, "push", exported, "somebody/new", token="hf_secret")
 

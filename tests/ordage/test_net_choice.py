@@ -5,7 +5,7 @@ import torch
 import ordage
 from ordage.config import RunConfig
 from ordage.model import plan_model
-from ordage.net_choice import NETS, choose_net
+from ordage.net_choice import MANY, NETS, choose_net
 
 
 def chosen(seconds, device="cpu", samples=1000):
@@ -21,15 +21,16 @@ def test_the_nets_stand_in_the_order_of_their_size():
 
 @pytest.mark.parametrize(("seconds", "samples", "name"), [(1e6, 1000, NETS[0]), (10.0, 10**9, NETS[-1])])
 def test_the_more_time_an_image_has_the_larger_the_net(seconds, samples, name):
-    plan = chosen(seconds, samples=samples)
+    plan, epochs = chosen(seconds, samples=samples)
 
     assert plan.model == name
+    assert (epochs >= 20) == (name == NETS[0])
     assert f"epochs in {seconds:g} s" in plan.reason
 
 
 def test_without_a_limit_a_cpu_gets_the_quickest_and_a_gpu_the_largest():
-    assert chosen(None).model == NETS[-1]
-    assert chosen(None, "cuda").model == NETS[0]  # nothing is run there
+    assert chosen(None)[0].model == NETS[-1]
+    assert chosen(None, "cuda")[0].model == NETS[0]  # nothing is run there
 
 
 def test_a_run_says_and_saves_what_was_chosen(arrays, tmp_path, capsys):
@@ -41,5 +42,6 @@ def test_a_run_says_and_saves_what_was_chosen(arrays, tmp_path, capsys):
     assert f"{run.config.model} (about " in said
     assert run.config.model in NETS
     assert run.report["model"] == run.config.model
+    assert run.config.augment == ("full" if int(said.partition("(about ")[2].split()[0]) >= MANY else "light")
     by_hand = ordage.fit(**options, model="ordage_small", epochs=1, name="b", verbosity=0)
     assert by_hand.config.model == "ordage_small"

@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,8 @@ from PIL import Image
 
 import ordage
 from ordage.errors import DataError
-from ordage.eval import metrics
+from ordage.eval import Calibration, OrdinalScale, Predictions, metrics
+from ordage.predictor import Ages
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,21 @@ def test_without_a_calibration_there_is_no_interval(run, faces, tmp_path):
 
     assert table[["low", "high"]].isna().all(axis=None)
     assert table["age"].notna().all()
+
+
+def test_the_bin_is_the_most_probable_by_the_probabilities_that_are_shown():
+    """At the temperature that the model was given, which can make another bin the most probable."""
+    rng = np.random.default_rng(0)
+    classes, bins = OrdinalScale.years(0, 39), OrdinalScale.parse("0-4,5-19,20+")
+    log_probs = np.log(rng.dirichlet(np.full(40, 0.05), 500) + 1e-12).astype(np.float32)
+    learned = Calibration.fit(Predictions.from_probs(np.exp(log_probs), classes, target=rng.integers(40, size=500)))
+    ages = {
+        temperature: Ages(log_probs, classes, bins, dataclasses.replace(learned, temperature=temperature))
+        for temperature in (None, 3.0)
+    }
+
+    for each in ages.values():
+        np.testing.assert_array_equal(each.bin, np.asarray(bins.labels)[each.bin_probs.argmax(axis=1)])
+        np.testing.assert_array_equal(each.bin_probability, each.bin_probs.max(axis=1))
+    assert (ages[None].bin != ages[3.0].bin).any()
+    np.testing.assert_array_equal(ages[None].age, ages[3.0].age)

@@ -7,10 +7,11 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -107,12 +108,12 @@ def huge_png(width, height):
 
 
 def test_a_small_file_of_a_huge_picture_is_not_decoded(server):
-    content = huge_png(9000, 6000)
+    content = huge_png(9000, 7200)
     code, said = asked(f"{server}/predict", content)
 
     assert len(content) < 2**20  # it is not its size that is refused
     assert code == 422
-    assert "9000 x 6000 pixels, more than 50 million" in said["error"]
+    assert "9000 x 7200 pixels, more than 64 million" in said["error"]
 
 
 def test_a_program_is_no_picture(server):
@@ -163,6 +164,21 @@ def test_a_picture_that_takes_too_long_is_given_up(run, monkeypatch):
     asyncio.run(serving_module.make_app(package.load(run.path))(scope, receive, send))
 
     assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]  # what arrives of it later must not keep the connection
+
+
+def test_only_so_many_pictures_wait(run):
+    with serving(run) as (address, _), ExitStack() as unfinished:
+        place = ("127.0.0.1", int(address.rpartition(":")[2]))
+        for _ in range(serving_module.WAITING):
+            slow = unfinished.enter_context(socket.create_connection(place))
+            slow.sendall(UNFINISHED)
+        deadline = time.monotonic() + 30
+        while asked(f"{address}/predict", b"x")[0] != 503:
+            assert time.monotonic() < deadline
+        unfinished.close()
+        while asked(f"{address}/predict", b"x")[0] != 422:
+            assert time.monotonic() < deadline
 
 
 def test_a_name_of_another_site_is_refused(server):

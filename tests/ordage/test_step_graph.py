@@ -7,11 +7,9 @@ import torch
 from torch import nn
 
 import ordage
-from ordage import learner
+from ordage import learner, losses
 from ordage.muon import Muon
 from ordage.step_graph import StepGraph, fits_a_graph
-
-NEVER = 10**9  # steps
 
 
 def muon(parameters):
@@ -69,6 +67,7 @@ def test_replays_follow_rates_and_seeds_to_the_same_bits_as_eager_steps(optimize
         ("seed_cnn", 28, 1, {}),
         ("mobilenetv3_small_100", 64, 3, {"freeze": 1}),
         ("resnet18", 64, 3, {"opt": "sgd", "lr": 0.01}),
+        ("vit_tiny_patch16_224", 64, 3, {"layer_decay": 0.7, "augment": "none"}),
     ],
 )
 def test_a_run_of_recorded_steps_is_the_run_of_eager_ones(model, side, chans, options, tmp_path, monkeypatch):
@@ -76,10 +75,11 @@ def test_a_run_of_recorded_steps_is_the_run_of_eager_ones(model, side, chans, op
     ages = rng.integers(100, size=1600)
     images = rng.integers(64, size=(1600, side, side, chans)) + ages[:, None, None, None]
     np.savez(tmp_path / "faces.npz", X=images.astype(np.uint8), y=ages)
-    found = {}
+    found, replays = {}, []
+    call = StepGraph.__call__
+    monkeypatch.setattr(StepGraph, "__call__", lambda *arguments: replays.append(1) or call(*arguments))
 
-    for warm_up in (learner.WARM_UP, NEVER):
-        monkeypatch.setattr(learner, "WARM_UP", warm_up)
+    for record in (True, False):
         run = ordage.fit(
             data=str(tmp_path / "faces.npz"),
             model=model,
@@ -88,14 +88,38 @@ def test_a_run_of_recorded_steps_is_the_run_of_eager_ones(model, side, chans, op
             batch_size=64,
             deterministic=True,
             device="cuda",
+            record=record,
             out=tmp_path,
             verbosity=0,
             **options,
         )
-        found[warm_up] = safetensors.torch.load_file(run.best / "model.safetensors")
+        found[record] = safetensors.torch.load_file(run.best / "model.safetensors")
+        steps = 2 * (run.report["data"]["parts"]["train"] // 64)
+        assert len(replays) >= steps - 2 * learner.WARM_UP  # and no more by the second run
 
+    assert len(replays) < 1.5 * steps
     recorded, eager = found.values()
     assert all(torch.equal(recorded[name], eager[name]) for name in eager)
+
+
+@pytest.mark.cuda
+def test_a_step_that_waits_for_the_device_is_made_as_it_comes(tmp_path, monkeypatch):
+    """As with a loss of somebody else that asks for a number; a recording that breaks off would spoil the process."""
+    criterion = losses.get("softmax")
+    forward = criterion.forward
+
+    def asking(self, *arguments, **options):
+        value = forward(self, *arguments, **options)
+        return value if value.item() > -1 else -value
+
+    monkeypatch.setattr(criterion, "forward", asking)
+    monkeypatch.setattr(StepGraph, "__init__", None)  # is not even tried
+    np.savez(tmp_path / "noise.npz", X=np.zeros((1000, 28, 28), np.uint8), y=np.arange(1000) % 99)
+    run = ordage.fit(
+        data=str(tmp_path / "noise.npz"), loss="softmax", epochs=1, device="cuda", out=tmp_path, verbosity=0
+    )
+
+    assert run.finished
 
 
 @pytest.mark.cuda
