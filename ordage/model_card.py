@@ -58,7 +58,7 @@ training set, prepared alike: the same crop, the same kind of camera and people.
 not a measurement: it must not be what a decision about a single person rests on, such as access or identity.
 
 - It cannot say an age outside of {lowest} to {highest}, the classes that it was trained on.
-- People and ages of which the training set has few are told worse than others{groups}.
+- For people and ages of which the training set has few, the answers are worse than for others{groups}.
 - The interval's promise holds over images that are drawn as those of the validation set were, not in each group.
 - The terms of the training images and of pretrained weights go on to hold for what was made of them."""
 
