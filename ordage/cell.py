@@ -74,7 +74,7 @@ def prepare_run(
     if config.model == "auto" and config.weights is None:
         precision, batch_size = options["precision"], options["batch_size"]
         plan, epochs = processes.from_first(
-            lambda: choose_net(plan, device, precision, config.seconds, samples, batch_size)
+            lambda: choose_net(plan, device, precision, config.seconds, samples, batch_size, config.members)
         )
         if config.augment is None and epochs is not None and epochs >= MANY:
             options["augment"] = "full"
@@ -82,13 +82,14 @@ def prepare_run(
         config,
         layout=manifest.layout,
         model=plan.model,
+        members=plan.members,
         img_size=plan.spec.size,
         in_chans=plan.spec.chans,  # type: ignore[arg-type]  # a specification has no other than 1 and 3
         **options,
     )
     rate = "a rate to be found" if resolved.lr == "find" else f"{resolved.lr:g}"
     reporter.note(
-        f"{plan.model} ({plan.reason}) at {plan.spec.size}x{plan.spec.size}x{plan.spec.chans}, "
+        f"{plan.name} ({plan.reason}) at {plan.spec.size}x{plan.spec.size}x{plan.spec.chans}, "
         f"{'pretrained' if plan.pretrained else 'from scratch'}, on {device} in {resolved.precision}, "
         f"{resolved.opt} at {rate} in batches of {resolved.batch_size}, augmentation {resolved.augment}; "
         f"{len(dataset.classes)} classes, judged on {len(dataset.bins)} bins"
@@ -118,7 +119,7 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
     with tracked(config, run, accelerator):
         result = train(config, prepared.plan, dataset, run, accelerator, reporter, spent=searched)
 
-    meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.model}
+    meta = {"loss": config.loss, "seed": config.seed, "model": prepared.plan.name}
     constants = constants_of(dataset)
     said = {part: predict_part(run, dataset, part, accelerator, meta) for part in ("val", "test")}
     calibration = Calibration.fit(said["val"])
@@ -142,7 +143,7 @@ def run_cell(config: RunConfig, prepared: Prepared, run: Run, reporter: Reporter
     report = {
         "loss": config.loss,
         "seed": config.seed,
-        "model": prepared.plan.model,
+        "model": prepared.plan.name,
         "data": dataset.summary(),
         "training": dataclasses.asdict(result),
         "val": evaluations["val"].to_dict(),

@@ -169,6 +169,13 @@ class TrainingConfig(DataConfig):
     stem: Literal["usual", "small"] = option(
         "usual", "small: shrink the image less at the start, for images far below 224 pixels.", panel="Model"
     )
+    members: int | None = option(
+        None,
+        "Nets of the kind that are trained side by side and answer together; with --model auto as many as "
+        "--time-limit allows, else 1.",
+        panel="Model",
+        minimum=1,
+    )
     weights: str | None = option(None, "File with the backbone's weights (safetensors or state dict).", panel="Model")
     pretrained: bool = option(
         True,

@@ -21,6 +21,7 @@ NO_BETTER = 0.98  # of a constant's error that an answer must stay below to be w
 OVERFITTED = 1.5  # times the error on its own training images that others have
 FITTED_ALIKE = 1.1  # below this, more training or a larger net has something left to learn
 SPOILED = 1.03  # times the best validation error that the last epoch has, where training went on for too long
+SEVERAL = 3  # nets whose mean errs less than one that learns images by heart; more bring little
 ROSE = 1.3  # times its lowest value that the training loss ends at, where training came apart
 NEGLECTED = 1.7  # times the error over images that the mean of the bins' errors is
 MUCH_SMALLER = 1.5  # times the input that the files are, before their detail counts
@@ -151,10 +152,14 @@ def _overfitting(seen: Evidence) -> Diagnosis | None:
     tries = [] if stronger is None else [Try("stronger augmentation", {"augment": stronger})]
     if spoiled:
         tries.append(Try("shorter training", {"epochs": best + 1, "time_limit": None}))
+    alone = not seen.pretrained and (seen.config.members or 1) == 1
+    if alone:
+        tries.append(Try("several nets that answer together", {"members": SEVERAL}))
     more = f"--augment {stronger}, " if stronger else ""
     stop = f"--epochs {best + 1}, " if spoiled else ""
+    several = f"--members {SEVERAL}, " if alone else ""
     evidence = seen.errors + (later if spoiled else "")
-    return Diagnosis("overfitting", evidence, f"{more}{stop}more images, or a smaller net", tuple(tries))
+    return Diagnosis("overfitting", evidence, f"{more}{stop}{several}more images, or a smaller net", tuple(tries))
 
 
 def _underfitting(seen: Evidence) -> Diagnosis | None:

@@ -289,9 +289,11 @@ class Learner:
         value = torch.zeros((), device=images.device)
         for some, of in zip(images.tensor_split(pieces), target.tensor_split(pieces), strict=True):
             logits = self._joined(some)
-            loss = self.criterion(logits, of) * (len(of) / self._share)
-            self._accelerator.backward(loss * self._loss_scale)
-            value += loss.detach()
+            # Each member learns by itself: one may not rely on what another says.
+            members = logits.unbind(1) if self.model.members > 1 else (logits,)
+            losses = torch.stack([self.criterion(own, of) for own in members]) * (len(of) / self._share)
+            self._accelerator.backward(losses.sum() * self._loss_scale)
+            value += losses.detach().mean()
         return value
 
 

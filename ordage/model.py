@@ -25,6 +25,7 @@ from ordage.losses import OrdinalLoss
 from . import nets  # importing it registers the built-in nets in timm
 from .calibration import read_calibration
 from .errors import DataError, MissingError, UsageError, did_you_mean
+from .members import BackboneMembers, HeadMembers
 from .transforms import LARGEST_DEFAULT, ImageSpec, default_size
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Plan:
         pretrained: whether training starts from pretrained weights.
         reason: why this model, in a few words.
         stem: ``small`` where the backbone begins with less shrinking than it was made for.
+        members: how many of it are trained side by side and answer together.
     """
 
     model: str
@@ -71,6 +73,12 @@ class Plan:
     pretrained: bool
     reason: str
     stem: str = "usual"
+    members: int = 1
+
+    @property
+    def name(self) -> str:
+        """The model, and how many of it."""
+        return self.model if self.members == 1 else f"{self.members} x {self.model}"
 
 
 def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> Plan:
@@ -107,7 +115,7 @@ def plan_model(config: TrainingConfig, native: tuple[int, int, int] | None) -> P
     spec = ImageSpec(size, chans, config.fit, data["interpolation"], tuple(mean), tuple(std))
     if own and config.stem == "small":
         raise UsageError(f"--stem small: {name} is made for small images as it is")
-    return Plan(name, spec, has_weights, reason, config.stem)
+    return Plan(name, spec, has_weights, reason, config.stem, config.members or 1)
 
 
 def _choose_model(weights: str | None) -> tuple[str, str]:
@@ -136,8 +144,9 @@ class OrdinalModel(nn.Module):
     """From a batch of images to the logits of an ordinal loss.
 
     Args:
-        backbone: maps ``(N, C, H, W)`` to ``(N, F)``.
-        head: maps ``(N, F)`` to ``(N, out_features)``, see `OrdinalLoss.make_head`.
+        backbone: maps ``(N, C, H, W)`` to ``(N, F)``; `BackboneMembers` to ``(N, M, F)``.
+        head: maps ``(N, F)`` to ``(N, out_features)``, see `OrdinalLoss.make_head`; `HeadMembers` where there are
+            several backbones.
         spec: gives the normalisation, which is part of the model: what it takes are pixels.
         tta: test-time augmentation: outside of training the logits are the mean over these `VIEWS` of an image.
     """
@@ -156,11 +165,24 @@ class OrdinalModel(nn.Module):
         self.register_buffer("offset", -mean / std, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(N, out_features)`` of ``(N, C, H, W)`` pixels, 0 to 255, uint8 or float."""
+        """Return logits ``(N, out_features)`` of ``(N, C, H, W)`` pixels, 0 to 255, uint8 or float.
+
+        In training those of several members stand apart, ``(N, M, out_features)``: each has its own loss.
+        """
         pixels = self._normalize(images)
         views = VIEWS["none" if self.training else self.tta]
-        logits: Tensor = sum(self.head(self.backbone(_view(pixels, *view))) for view in views)
-        return logits / len(views)
+        logits: Tensor = sum(self.head(self.backbone(_view(pixels, *view))) for view in views) / len(views)
+        return logits.mean(1) if self.members > 1 and not self.training else logits
+
+    @property
+    def backbones(self) -> list[nn.Module]:
+        """The backbone, or all that answer together."""
+        return list(self.backbone.members) if isinstance(self.backbone, BackboneMembers) else [self.backbone]
+
+    @property
+    def members(self) -> int:
+        """How many of them there are."""
+        return len(self.backbones)
 
     def _normalize(self, images: Tensor) -> Tensor:
         """Return float pixels in channels-last memory, less the mean and over the deviation of their channel."""
@@ -241,14 +263,23 @@ def build_model(plan: Plan, criterion: OrdinalLoss, weights: str | None, prior: 
         MissingError: pretrained weights cannot be had.
         DataError: the weight file does not fit.
     """
+    backbones = [_backbone_with_stem(plan, weights) for _ in range(plan.members)]
+    first = backbones[0]
+    features = int(getattr(first, "head_hidden_size", None) or first.num_features)  # type: ignore[arg-type]
+    heads = [criterion.make_head(features, prior=prior) for _ in backbones]
+    if plan.members == 1:
+        return OrdinalModel(first, heads[0], plan.spec)
+    return OrdinalModel(BackboneMembers(backbones), HeadMembers(heads), plan.spec)
+
+
+def _backbone_with_stem(plan: Plan, weights: str | None) -> nn.Module:
     backbone = _create_backbone(plan, weights)
     if plan.stem == "small":
         try:
             nets.shrink_stem(backbone, _known_cfg(plan.model).first_conv)
         except ValueError as error:
             raise UsageError(f"--stem small: not for {plan.model}: {error}") from None
-    features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
-    return OrdinalModel(backbone, criterion.make_head(features, prior=prior), plan.spec)
+    return backbone
 
 
 def _create_backbone(plan: Plan, weights: str | None) -> nn.Module:
@@ -330,8 +361,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"--weights {path}: expected a state dict of tensors")
     state = {str(key).removeprefix("module."): value for key, value in state.items()}
-    own = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
-    return own or state  # a checkpoint of ordage has the backbone beside the head
+    for prefix in ("backbone.members.0.", "backbone."):  # a checkpoint of ordage has the backbone beside the head
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if own:
+            return own
+    return state
 
 
 def save_model(
@@ -351,6 +385,7 @@ def save_model(
         "format": FORMAT,
         "model": plan.model,
         "stem": plan.stem,
+        "members": plan.members,
         "loss": loss,
         "spec": plan.spec.to_dict(),
         "tta": tta,
@@ -404,7 +439,8 @@ def load_model(folder: Path) -> LoadedModel:
         spec = ImageSpec.from_dict(about["spec"])
         classes, bins = OrdinalScale.from_dict(about["classes"]), OrdinalScale.from_dict(about["bins"])
         criterion = make_loss(about["loss"], classes)
-        model = build_model(Plan(about["model"], spec, False, "", about.get("stem", "usual")), criterion, None)
+        plan = Plan(about["model"], spec, False, "", about.get("stem", "usual"), about.get("members", 1))
+        model = build_model(plan, criterion, None)
         model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
         model.tta = about.get("tta", "none")
         calibration = read_calibration(folder)

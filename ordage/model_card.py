@@ -97,9 +97,11 @@ def _model(predictor: Predictor) -> str:
     spec, classes = predictor.spec, predictor.classes
     parameters = sum(parameter.numel() for parameter in predictor.model.parameters())
     source = losses.get(parse_loss(predictor.loss)[0]).source
+    several = f" ({members} side by side)" if (members := predictor.model.members) > 1 else ""
     lines = [
-        f"- backbone: {predictor.name}, {parameters:,} parameters, {'grey' if spec.chans == 1 else 'RGB'} images of "
-        f"{spec.size} x {spec.size} pixels ({spec.fit}, {spec.interpolation})",
+        f"- backbone: {predictor.name}{several}, {parameters:,} parameters, "
+        f"{'grey' if spec.chans == 1 else 'RGB'} images of {spec.size} x {spec.size} pixels "
+        f"({spec.fit}, {spec.interpolation})",
         f"- loss: {predictor.loss} ({source})",
         f"- classes: {len(classes)}, {classes.labels[0]} to {classes.labels[-1]} {classes.unit}; "
         f"judged on the bins {', '.join(predictor.bins.labels)}",

@@ -1,4 +1,4 @@
-"""Which of the built-in nets is taken where nobody asks for one; benchmarks/recipes.md has the evidence."""
+"""Which built-in net is taken where nobody asks for one, and how many; benchmarks/recipes.md has the evidence."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ __all__ = ["MANY", "choose_net"]
 
 NETS = ("ordage_base", "ordage_small", "ordage_tiny")  # the largest first
 ENOUGH = 20  # epochs; with fewer, a smaller net is further on after the same time
+PER_MEMBER = 15  # epochs; a net that has time for twice as many learns images by heart, and two of them err less
+MOST_MEMBERS = 4  # what a further one brings gets small, and each takes its time to predict
 MANY = 25  # epochs, from which on images are learned by heart unless they are changed more
 USED = 0.7  # share of a time limit that goes forward and backward; the rest validates, changes weights and images
 UNTIMED, TIMED = 1, 3  # steps
@@ -22,9 +24,17 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast calls th
 
 
 def choose_net(
-    plan: Plan, device: torch.device, precision: str, seconds: float | None, samples: int, batch_size: int
+    plan: Plan,
+    device: torch.device,
+    precision: str,
+    seconds: float | None,
+    samples: int,
+    batch_size: int,
+    members: int | None = None,
 ) -> tuple[Plan, int | None]:
     """Return the plan with the largest built-in net that sees each image often enough, and how often in the time limit.
+
+    Time for more goes into several of them.
 
     Args:
         plan: with any of the built-in nets; the input is the same for all.
@@ -33,6 +43,7 @@ def choose_net(
         seconds: the time limit, if there is one; some steps of each net are timed then.
         samples: images of the training part.
         batch_size: images of a step.
+        members: how many nets, if that is not to be chosen.
     """
     if seconds is None:
         if device.type == "cpu":
@@ -41,11 +52,14 @@ def choose_net(
     epochs = 0
     for name in NETS:
         rate = batch_size / _step_seconds(name, plan, device, precision, batch_size)
-        epochs = math.floor(USED * seconds * rate / samples)
+        epochs = math.floor(USED * seconds * rate / samples / (members or 1))
         if epochs >= ENOUGH:
             break
+    if members is None:
+        members = min(max(epochs // PER_MEMBER, 1), MOST_MEMBERS)
+        epochs //= members
     reason = f"about {epochs} epochs in {seconds:g} s by a first timing"
-    return dataclasses.replace(plan, model=name, reason=reason), epochs
+    return dataclasses.replace(plan, model=name, members=members, reason=reason), epochs
 
 
 def _step_seconds(name: str, plan: Plan, device: torch.device, precision: str, batch_size: int) -> float:

@@ -70,7 +70,11 @@ def make_optimizer(model: OrdinalModel, config: RunConfig) -> torch.optim.Optimi
     """Make the optimiser: no decay on norms and biases, lower rates towards the input where layer decay is on."""
     decay = config.weight_decay
     if config.layer_decay is not None:
-        backbone = timm.optim.param_groups_layer_decay(model.backbone, decay, layer_decay=config.layer_decay)
+        backbone = [
+            group
+            for member in model.backbones
+            for group in timm.optim.param_groups_layer_decay(member, decay, layer_decay=config.layer_decay)
+        ]
     else:
         backbone = timm.optim.param_groups_weight_decay(model.backbone, decay)
     head = timm.optim.param_groups_weight_decay(model.head, decay)

@@ -45,6 +45,8 @@ def test_ages_that_have_nothing_to_do_with_the_images_are_learned_by_heart(tmp_p
     assert f"{run.report['fitted']['mae']:.2f} on images that it was trained on" in overfitting["evidence"]
     assert f"{float(run.metrics[-1]['val_mae']):.2f} after 25" in overfitting["evidence"]
     assert overfitting["advice"].startswith("--augment light")
+    assert "--members 3" in overfitting["advice"]
+    assert {"members": 3} in [tried["options"] for tried in overfitting["tries"]]
 
 
 def test_what_the_options_throw_away_is_said(faces, tmp_path):
