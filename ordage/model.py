@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small", "ordage_base")
-FORMAT = 1
+FORMAT = 2  # 1: the built-in nets halved their maps by the maximum alone, with the same weights
 # What test-time augmentation looks at: (mirrored, pixels from the top, pixels from the left) of each view.
 VIEWS = {
     "none": ((False, 0, 0),),

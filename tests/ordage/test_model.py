@@ -42,6 +42,22 @@ def test_seed_cnn_has_the_parameters_of_the_first_try():
     assert sum(p.numel() for p in model.parameters()) == 640 + 18_464 + 184_330 == 203_434
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 5), (2, 3)])
+def test_the_built_in_nets_halve_a_map_by_the_average_of_overlapping_maxima(height, width):
+    halve = timm.create_model("ordage_tiny").stages[1][0]
+    x = torch.randn(2, 3, height, width)
+
+    out = halve(x)
+
+    assert out.shape == (2, 3, height // 2, width // 2)
+    for row in range(height // 2):
+        for column in range(width // 2):
+            rows = [r for r in (2 * row, 2 * row + 1) if r + 2 <= height]
+            columns = [c for c in (2 * column, 2 * column + 1) if c + 2 <= width]
+            maxima = [x[:, :, r : r + 2, c : c + 2].amax((2, 3)) for r in rows for c in columns]
+            torch.testing.assert_close(out[:, :, row, column], sum(maxima) / len(maxima))
+
+
 @pytest.mark.parametrize("loss", ["softmax", "coral", "corn", "mean-variance"])
 @pytest.mark.parametrize(
     ("name", "size"),
