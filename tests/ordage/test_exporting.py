@@ -285,9 +285,8 @@ def test_a_backbone_that_the_exporter_cannot_follow_is_told(run, ordage, tmp_pat
 def test_a_file_that_resizes_otherwise_is_not_kept(run, ordage, tmp_path, monkeypatch):
     from ordage import answers
 
-    def wrong(images, size, **_):  # images of that size stay as they are
-        resized = nn.functional.interpolate(images, size, mode="nearest")
-        return resized if resized.shape == images.shape else 255 - resized
+    def wrong(images, size, **_):  # the brighter the larger; images of that size stay as they are
+        return nn.functional.interpolate(images, size, mode="nearest") * (images.shape[-1] / size[-1]) ** 9
 
     functions = SimpleNamespace(interpolate=wrong, log_softmax=nn.functional.log_softmax)
     monkeypatch.setattr(answers, "F", functions)  # the file's alone
