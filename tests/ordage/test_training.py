@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -112,6 +113,15 @@ def test_the_seed_decides_and_losses_share_the_initial_backbone(arrays, tmp_path
 
     assert_same_tensors(backbones[0], backbones[1])
     assert any(not torch.equal(backbones[0][name], backbones[2][name]) for name in backbones[0])
+
+
+def test_the_rate_rises_to_its_peak_over_the_epochs_of_the_warm_up(arrays, tmp_path):
+    options = {"epochs": 10, "lr": 0.004, "warmup_epochs": 2, "model": "seed_cnn"}
+    run = fit(data=str(arrays), **options, out=tmp_path, name="a")
+
+    rates = [float(row["lr"]) for row in run.metrics]  # of the last step of each epoch
+    assert rates[:2] == pytest.approx([0.002, 0.004])
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[1:]))
 
 
 def test_early_stopping_counts_epochs_without_improvement(arrays, tmp_path):
