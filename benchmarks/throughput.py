@@ -16,7 +16,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -306,7 +306,8 @@ def measure(case: Case, faces: Faces, device: torch.device, rounds: int, only: s
         running[name], far = context.Pipe()
         context.Process(target=serve, args=(kind, case, faces, device, far)).start()
         far.close()
-        running[name].recv()  # it is ready, and quiet
+    for pipe in running.values():  # they start side by side; before the first turn all are ready, and quiet
+        pipe.recv()
     rates: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(rounds):
         for name, pipe in running.items():
@@ -337,22 +338,33 @@ def main(
     markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown table.")] = False,
 ) -> None:
     """Measure training of `ordage fit` beside the bare step, a plain script, timm's loader and Keras."""
-    rows = []
+    title = f"{images:,} images, {os.cpu_count()} cores, torch {torch.__version__}, {device}"
+    headings = ("net", "contender", "img/s", "fit ÷ contender")
+    print(title, end="\n\n")
+    if markdown:
+        print_markdown([headings, ("---",) * len(headings)])
     with tempfile.TemporaryDirectory() as place:
         faces = collect(folder, images, Path(place))
         wanted = [case for case in CASES if not models or case.model in models.split(",")]
         for case in (*wanted, *map(parse_case, filter(None, more.split(",")))):
             rates = measure(case, faces, torch.device(device), rounds, set(filter(None, contenders.split(","))))
+            net = f"{case.model}, {case.size} px, batch {case.batch}"
+            rows = []
             for name in rates:
                 share = median(ours / theirs for ours, theirs in zip(rates["fit"], rates[name], strict=True))
-                net = f"{case.model}, {case.size} px, batch {case.batch}"
                 rows.append((net, name, f"{median(rates[name]):,.0f}", f"{share:.2f}"))
-    headings = ("net", "contender", "img/s", "fit ÷ contender")
-    title = f"{images:,} images, {os.cpu_count()} cores, torch {torch.__version__}, {device}"
-    if markdown:
-        print(title, "", *("| " + " | ".join(row) + " |" for row in (headings, ("---",) * 4, *rows)), sep="\n")
-        return
-    table = Table(title=title)
+            if markdown:
+                print_markdown(rows)
+            else:
+                print_table(headings, rows)
+
+
+def print_markdown(rows: Sequence[tuple[str, ...]]) -> None:
+    print(*("| " + " | ".join(row) + " |" for row in rows), sep="\n", flush=True)
+
+
+def print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table()
     for heading in headings:
         table.add_column(heading, justify="right" if heading in headings[2:] else "left")
     for row in rows:

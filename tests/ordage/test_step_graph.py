@@ -114,7 +114,8 @@ def test_a_step_that_waits_for_the_device_is_made_as_it_comes(tmp_path, monkeypa
 
     monkeypatch.setattr(criterion, "forward", asking)
     monkeypatch.setattr(StepGraph, "__init__", None)  # is not even tried
-    np.savez(tmp_path / "noise.npz", X=np.zeros((1000, 28, 28), np.uint8), y=np.arange(1000) % 99)
+    noise = np.random.default_rng(0).integers(256, size=(1000, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", X=noise, y=np.arange(1000) % 99)
     run = ordage.fit(
         data=str(tmp_path / "noise.npz"), loss="softmax", epochs=1, device="cuda", out=tmp_path, verbosity=0
     )
