@@ -185,10 +185,11 @@ def prepare(manifest: Manifest, spec: ImageSpec, config: DataConfig, reporter: R
         raise DataError(f"{manifest.source}: no sample is left")
     part = assign_parts(examined, config)
     row = np.flatnonzero(part != "")
-    if missing := [name for name in PARTS if name not in part]:
-        raise DataError(f"{manifest.source}: {len(row)} samples leave no image for {' and '.join(missing)}")
     digests, subject = examined.store.digests, examined.subject
-    alone = digests if subject is None else subject
+    alone, units = (digests, "different images") if subject is None else (subject, "people")
+    if missing := [name for name in PARTS if name not in part]:
+        shown = f"{len(row)} samples ({units}: {len(np.unique(alone[row]))})"
+        raise DataError(f"{manifest.source}: {shown} leave no image for {' and '.join(missing)}")
     if len(np.unique(alone[part == "test"])) < 2:
         raise DataError(f"{manifest.source}: the test part shows one person or image; intervals need two or more")
     kept = manifest.keep_table(row)

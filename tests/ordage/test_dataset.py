@@ -108,8 +108,22 @@ def test_too_few_samples_for_three_parts_is_said(tmp_path):
     for age in (10, 20):
         Image.new("L", (16, 16), age).save(tmp_path / f"{age}_0_0_2017.jpg")
 
-    with pytest.raises(DataError, match="2 samples leave no image for"):
+    with pytest.raises(DataError, match=r"2 samples \(different images: 2\) leave no image for"):
         prepared(tmp_path)
+
+
+def test_many_samples_that_must_stay_together_are_counted_as_what_they_are(tmp_path):
+    ages, blank = np.arange(100) % 50, np.zeros((100, 16, 16), np.uint8)
+    np.savez(tmp_path / "blank.npz", X=blank, y=ages)
+    for age in range(50):
+        Image.new("L", (16, 16), age).save(tmp_path / f"{age}.png")
+    people = pd.DataFrame({"path": [f"{age}.png" for age in range(50)], "age": range(50), "person": "ann"})
+    people.to_csv(tmp_path / "labels.csv", index=False)
+
+    with pytest.raises(DataError, match=r"100 samples \(different images: 1\) leave no image for val and test"):
+        prepared(tmp_path / "blank.npz")
+    with pytest.raises(DataError, match=r"50 samples \(people: 1\) leave no image for val and test"):
+        prepared(tmp_path / "labels.csv", subject_col="person")
 
 
 def test_folds_rotate_through_the_same_deal(faces):
