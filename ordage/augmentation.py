@@ -38,7 +38,8 @@ def flip_and_shift(images: Tensor, index: Tensor, draws: Tensor, *, shift: float
     columns = torch.arange(width, device=device)
     columns = (torch.where(flip, width - 1 - columns, columns) + moves[1]).clamp_(0, width - 1)
     pixels = ((index[:, None] * height + rows) * width)[:, :, None] + columns[:, None, :]
-    batch = images.reshape(-1, chans).index_select(0, pixels.view(-1))  # three times as fast as three indices
+    # Three times as fast as three indices; and one byte a place is taken faster than selected.
+    batch = images.take(pixels) if chans == 1 else images.reshape(-1, chans).index_select(0, pixels.view(-1))
     return batch.view(len(index), height, width, chans).permute(0, 3, 1, 2)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import starmap
@@ -108,8 +108,14 @@ class Learner:
         # A copy, made before the model's way of going forward is changed for this device.
         self._average_every = max(1, min(AVERAGE_EVERY, self.steps // 16))  # never far behind at the end of an epoch
         self._average = timm.utils.ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
+        pairs = [] if self._average is None else _pairs(self._average.module, self.model)
+        self._averages = [average for average, tensor in pairs if tensor.is_floating_point()]
+        self._averaged = [tensor for _, tensor in pairs if tensor.is_floating_point()]
+        self._counted = [(average, count) for average, count in pairs if not count.is_floating_point()]
         self._parameters = list(self.model.parameters())
-        self.optimizer = accelerator.prepare_optimizer(make_optimizer(self.model, config))
+        optimizer = make_optimizer(self.model, config)
+        # What accelerate adds is the scaler of fp16; without one it would look for a package on disk in every step.
+        self.optimizer = optimizer if accelerator.scaler is None else accelerator.prepare_optimizer(optimizer)
         if config.compile:
             self.model.compile()
         self._autocast = accelerator.prepare_model(self.model, evaluation_mode=True)  # `join` joins the processes
@@ -209,9 +215,16 @@ class Learner:
         if graph is None or not self._records_optimizer:
             self.optimizer.step()
         if self._average is not None and updates % self._average_every == 0:
-            with torch.no_grad():  # the decay of all the steps since the last time, timm's warm-up of it included
-                self._average.apply_update_(self.model, self._average.get_decay(updates) ** self._average_every)
+            # The decay of all the steps since the last time, timm's warm-up of it included.
+            self._move_average(1 - self._average.get_decay(updates) ** self._average_every)
         return loss, pieces
+
+    @torch.no_grad()
+    def _move_average(self, weight: float) -> None:
+        # As timm does it, less the collecting of all tensors, which takes longer than to move those of a small net.
+        torch._foreach_lerp_(self._averages, self._averaged, weight)
+        for average, count in self._counted:
+            average.copy_(count)
 
     def judged(self) -> OrdinalModel:
         """Return what is validated and kept: the moving average where there is one, the same in all processes."""
@@ -286,23 +299,36 @@ class Learner:
         """Go forward and backward over a batch, in as many pieces; return the loss."""
         for parameter in self._parameters:  # as `zero_grad` does, in a tenth of the time
             parameter.grad = None
-        value = torch.zeros((), device=images.device)
+        values = []
         for some, of in zip(images.tensor_split(pieces), target.tensor_split(pieces), strict=True):
             logits = self._joined(some)
             # Each member learns by itself: one may not rely on what another says.
             members = logits.unbind(1) if self.model.members > 1 else (logits,)
-            losses = torch.stack([self.criterion(own, of) for own in members]) * (len(of) / self._share)
-            self._accelerator.backward(losses.sum() * self._loss_scale)
-            value += losses.detach().mean()
-        return value
+            losses = [self.criterion(own, of) for own in members]
+            share = len(of) / self._share
+            # The scale is what the backward pass begins with: to multiply the losses by it would take two calls more.
+            self._backward(losses, self._loss_scale if pieces == 1 else self._loss_scale * share)
+            value = losses[0].detach() if len(losses) == 1 else torch.stack(losses).detach().mean()
+            values.append(value if pieces == 1 else value * share)
+        return values[0] if pieces == 1 else torch.stack(values).sum()
+
+    def _backward(self, losses: Sequence[Tensor], gradient: Tensor) -> None:
+        scaler = self._accelerator.scaler
+        outputs = losses if scaler is None else [scaler.scale(loss) for loss in losses]
+        torch.autograd.backward(outputs, [gradient] * len(outputs))
 
 
-def _loss_scale(criterion: OrdinalLoss) -> float:
-    """Return log K over the loss of a head that says nothing, averaged over the classes."""
+def _pairs(average: nn.Module, model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Return the parameters and buffers of an average beside those of its model."""
+    return list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def _loss_scale(criterion: OrdinalLoss) -> Tensor:
+    """Return log K over the loss of a head that says nothing, averaged over the classes; on the device of the loss."""
     device = next((buffer.device for buffer in criterion.buffers()), torch.device("cpu"))
     logits = torch.zeros(criterion.num_classes, criterion.out_features, device=device)
     value = float(criterion(logits, torch.arange(criterion.num_classes, device=device)))
-    return math.log(criterion.num_classes) / value if value > 0 else 1.0
+    return torch.tensor(math.log(criterion.num_classes) / value if value > 0 else 1.0, device=device)
 
 
 def _mix(*numbers: int) -> int:

@@ -45,7 +45,9 @@ __all__ = [
 ]
 
 OWN_NETS = ("seed_cnn", "ordage_tiny", "ordage_small", "ordage_base")
-FORMAT = 2  # 1: the built-in nets halved their maps by the maximum alone, with the same weights
+# 1: the built-in nets halved their maps by the maximum alone, with the same weights; 2: seed_cnn flattened a map
+# channel by channel, not place by place.
+FORMAT = 3
 # What test-time augmentation looks at: (mirrored, pixels from the top, pixels from the left) of each view.
 VIEWS = {
     "none": ((False, 0, 0),),
@@ -171,7 +173,8 @@ class OrdinalModel(nn.Module):
         """
         pixels = self._normalize(images)
         views = VIEWS["none" if self.training else self.tta]
-        logits: Tensor = sum(self.head(self.backbone(_view(pixels, *view))) for view in views) / len(views)
+        each = [self.head(self.backbone(_view(pixels, *view))) for view in views]
+        logits: Tensor = each[0] if len(each) == 1 else sum(each) / len(each)
         return logits.mean(1) if self.members > 1 and not self.training else logits
 
     @property
@@ -187,9 +190,11 @@ class OrdinalModel(nn.Module):
     def _normalize(self, images: Tensor) -> Tensor:
         """Return float pixels in channels-last memory, less the mean and over the deviation of their channel."""
         count, chans, height, width = images.shape
+        images = images.to(self.factor.dtype, memory_format=torch.channels_last)
+        if chans == 1:
+            return torch.addcmul(self.offset, images, self.factor)
         # By lines of pixels: over channels, of which there are three, torch is four times as slow on a CPU.
-        lines = images.to(self.factor.dtype, memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        lines = lines.reshape(count, height, width * chans)
+        lines = images.permute(0, 2, 3, 1).reshape(count, height, width * chans)
         lines = torch.addcmul(self.offset.repeat(width), lines, self.factor.repeat(width))
         return lines.view(count, height, width, chans).permute(0, 3, 1, 2)
 

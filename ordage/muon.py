@@ -70,8 +70,7 @@ class Muon(torch.optim.Optimizer):
             live = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not live:
                 continue
-            # A tensor in any case, so that a step in a CUDA graph, which needs one, rounds as any other does.
-            rate = group["lr"] if isinstance(group["lr"], Tensor) else live[0].new_full((), group["lr"])
+            rate = self._number(group["lr"], live[0])
             if group["weight_decay"]:
                 torch._foreach_mul_(live, 1 - rate * group["weight_decay"])
             of_shape = defaultdict(list)
@@ -86,7 +85,7 @@ class Muon(torch.optim.Optimizer):
         return value
 
     def _step_matrices(
-        self, parameters: list[Tensor], shape: tuple[int, int], rate: Tensor, group: dict[str, Any]
+        self, parameters: list[Tensor], shape: tuple[int, int], rate: Tensor | float, group: dict[str, Any]
     ) -> None:
         gradients = [_gradient(parameter) for parameter in parameters]
         momenta = self._state(parameters, "momentum")
@@ -98,7 +97,7 @@ class Muon(torch.optim.Optimizer):
         updates = [update.view(parameter.shape) for parameter, update in zip(parameters, steps, strict=True)]
         torch._foreach_add_(parameters, updates)
 
-    def _step_elements(self, parameters: list[Tensor], rate: Tensor, group: dict[str, Any]) -> None:
+    def _step_elements(self, parameters: list[Tensor], rate: Tensor | float, group: dict[str, Any]) -> None:
         first, second = group["betas"]
         gradients = [_gradient(parameter) for parameter in parameters]
         means, squares = self._state(parameters, "mean"), self._state(parameters, "square")
@@ -107,22 +106,31 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
         count = self._count(parameters)
         spread = list(torch._foreach_sqrt(squares))
-        torch._foreach_mul_(spread, (1 - second**count).rsqrt())
+        torch._foreach_mul_(spread, (1 - second**count) ** -0.5)
         torch._foreach_add_(spread, group["eps"])
         updates = list(torch._foreach_div(means, spread))
         torch._foreach_mul_(updates, -rate / (1 - first**count))
         torch._foreach_add_(parameters, updates)
 
-    def _count(self, parameters: list[Tensor]) -> Tensor:
+    def _count(self, parameters: list[Tensor]) -> Tensor | float:
         """Return how many steps these have made, this one included; the parameters of a group make them together.
 
-        On the device, as torch's optimisers do it with ``capturable``, so that a step can be part of a CUDA graph.
+        Kept on the device, as torch's optimisers do it with ``capturable``, so that a step can be part of a CUDA graph.
         """
         state = self.state[parameters[0]]
         if "count" not in state:
             state["count"] = torch.zeros((), device=parameters[0].device)
-        count: Tensor = state["count"].add_(1)
-        return count
+        return self._number(state["count"].add_(1), parameters[0])
+
+    @staticmethod
+    def _number(value: Tensor | float, parameter: Tensor) -> Tensor | float:
+        """Return a number as a step computes with it.
+
+        Of Python on a CPU, where each operation on a tensor of one number costs as much as on a small weight; elsewhere
+        a tensor in any case, so that a step in a CUDA graph, which needs one, rounds as any other does.
+        """
+        number = value if isinstance(value, Tensor) else parameter.new_full((), value)
+        return number.item() if parameter.is_cpu else number
 
     def _state(self, parameters: list[Tensor], name: str) -> list[Tensor]:
         for parameter in parameters:

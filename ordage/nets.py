@@ -69,8 +69,8 @@ class SeedCNN(_Backbone):
         return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Flatten and classify."""
-        x = x.flatten(1)
+        """Flatten, the channels of a place side by side as Keras has them, and classify."""
+        x = x.permute(0, 2, 3, 1).flatten(1)  # no copy of a map in channels-last memory
         out: Tensor = x if pre_logits else self.head(x)
         return out
 

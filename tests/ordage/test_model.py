@@ -35,6 +35,18 @@ def built(loss="softmax", weights=None, classes=TENS, **options):
     return build_model(plan, make_loss(loss, classes), weights), plan
 
 
+def test_seed_cnn_flattens_place_by_place_as_keras_does():
+    net = timm.create_model("seed_cnn", in_chans=1, num_classes=1, img_size=12).eval()
+    images = torch.rand(2, 1, 12, 12)
+    row, column, channel = 3, 5, 7
+    net.head.weight.data.zero_()[0, (row * 8 + column) * 32 + channel] = 1.0
+    net.head.bias.data.zero_()
+
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        seen = net(images.contiguous(memory_format=memory_format))
+        torch.testing.assert_close(seen[:, 0], net.forward_features(images)[:, channel, row, column])
+
+
 def test_seed_cnn_has_the_parameters_of_the_first_try():
     model, _ = built(model="seed_cnn", img_size=28, in_chans=1)
 
