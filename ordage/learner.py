@@ -52,6 +52,22 @@ class TrainingBatch:
     target: Tensor
 
 
+@dataclass(frozen=True)
+class _Averaged:
+    """The tensors of a moving average beside those of its model, and numbers that are counted beside theirs."""
+
+    averages: list[Tensor]
+    tensors: list[Tensor]
+    counts: list[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, average: nn.Module, model: nn.Module) -> _Averaged:
+        pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        return cls([pair[0] for pair in floating], [pair[1] for pair in floating], counts)
+
+
 class Learner:
     """What a step of training needs, and the step.
 
@@ -108,10 +124,7 @@ class Learner:
         # A copy, made before the model's way of going forward is changed for this device.
         self._average_every = max(1, min(AVERAGE_EVERY, self.steps // 16))  # never far behind at the end of an epoch
         self._average = timm.utils.ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
-        pairs = [] if self._average is None else _pairs(self._average.module, self.model)
-        self._averages = [average for average, tensor in pairs if tensor.is_floating_point()]
-        self._averaged = [tensor for _, tensor in pairs if tensor.is_floating_point()]
-        self._counted = [(average, count) for average, count in pairs if not count.is_floating_point()]
+        self._averaged: _Averaged | None = None
         self._parameters = list(self.model.parameters())
         optimizer = make_optimizer(self.model, config)
         # What accelerate adds is the scaler of fp16; without one it would look for a package on disk in every step.
@@ -146,6 +159,7 @@ class Learner:
 
     def join(self) -> None:
         """Let the processes of a group exchange the gradients of what is to be trained from now on."""
+        self._averaged = None  # torch puts what it joins elsewhere in memory
         if processes.count() > 1:
             self._joined = nn.parallel.DistributedDataParallel(self._autocast)
 
@@ -216,15 +230,18 @@ class Learner:
             self.optimizer.step()
         if self._average is not None and updates % self._average_every == 0:
             # The decay of all the steps since the last time, timm's warm-up of it included.
-            self._move_average(1 - self._average.get_decay(updates) ** self._average_every)
+            decay = self._average.get_decay(updates) ** self._average_every
+            self._move_average(self._average.module, 1 - decay)
         return loss, pieces
 
     @torch.no_grad()
-    def _move_average(self, weight: float) -> None:
+    def _move_average(self, average: nn.Module, weight: float) -> None:
         # As timm does it, less the collecting of all tensors, which takes longer than to move those of a small net.
-        torch._foreach_lerp_(self._averages, self._averaged, weight)
-        for average, count in self._counted:
-            average.copy_(count)
+        if self._averaged is None:
+            self._averaged = _Averaged.of(average, self.model)
+        torch._foreach_lerp_(self._averaged.averages, self._averaged.tensors, weight)
+        for count, latest in self._averaged.counts:
+            count.copy_(latest)
 
     def judged(self) -> OrdinalModel:
         """Return what is validated and kept: the moving average where there is one, the same in all processes."""
@@ -316,11 +333,6 @@ class Learner:
         scaler = self._accelerator.scaler
         outputs = losses if scaler is None else [scaler.scale(loss) for loss in losses]
         torch.autograd.backward(outputs, [gradient] * len(outputs))
-
-
-def _pairs(average: nn.Module, model: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Return the parameters and buffers of an average beside those of its model."""
-    return list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
 
 
 def _loss_scale(criterion: OrdinalLoss) -> Tensor:
