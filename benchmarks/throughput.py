@@ -339,7 +339,7 @@ def main(
 ) -> None:
     """Measure training of `ordage fit` beside the bare step, a plain script, timm's loader and Keras."""
     title = f"{images:,} images, {os.cpu_count()} cores, torch {torch.__version__}, {device}"
-    headings = ("net", "contender", "img/s", "fit ÷ contender")
+    headings = ("net", "contender", "img/s", "slowest, fastest round", "fit ÷ contender")
     print(title, end="\n\n")
     if markdown:
         print_markdown([headings, ("---",) * len(headings)])
@@ -352,7 +352,8 @@ def main(
             rows = []
             for name in rates:
                 share = median(ours / theirs for ours, theirs in zip(rates["fit"], rates[name], strict=True))
-                rows.append((net, name, f"{median(rates[name]):,.0f}", f"{share:.2f}"))
+                spread = f"{min(rates[name]):,.0f}, {max(rates[name]):,.0f}"
+                rows.append((net, name, f"{median(rates[name]):,.0f}", spread, f"{share:.2f}"))
             if markdown:
                 print_markdown(rows)
             else:
