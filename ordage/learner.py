@@ -9,7 +9,6 @@ from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
-import timm.utils
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from .devices import seed_generators
 from .errors import DataError, MissingError, UsageError
 from .memory import clear_device_cache, in_pieces, should_reduce_batch_size
 from .model import OrdinalModel, Plan, build_model, make_loss
+from .moving_average import MovingAverage
 from .optimizers import make_optimizer
 from .step_graph import StepGraph, fits_a_graph, waits_for_the_device
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Learner", "TrainingBatch"]
 
-AVERAGE_EVERY = 8  # steps: the moving average costs a walk over all weights, as much as a small net's optimiser
 # Pixels up to which batches are changed at once: calling the operators takes longer than their work.
 TOGETHER = {"cpu": 2**18, "cuda": 2**22}
 WARM_UP = 2  # steps before one is recorded: libraries choose their kernels in them, and the optimiser makes its state
@@ -50,22 +49,6 @@ class TrainingBatch:
 
     images: Tensor
     target: Tensor
-
-
-@dataclass(frozen=True)
-class _Averaged:
-    """The tensors of a moving average beside those of its model, and numbers that are counted beside theirs."""
-
-    averages: list[Tensor]
-    tensors: list[Tensor]
-    counts: list[tuple[Tensor, Tensor]]
-
-    @classmethod
-    def of(cls, average: nn.Module, model: nn.Module) -> _Averaged:
-        pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
-        floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-        return cls([pair[0] for pair in floating], [pair[1] for pair in floating], counts)
 
 
 class Learner:
@@ -122,9 +105,7 @@ class Learner:
         model = build_model(plan, self.criterion, weights, prior=class_shares(dataset, weighting, drawing))
         self.model = model.to(memory_format=torch.channels_last).to(device)
         # A copy, made before the model's way of going forward is changed for this device.
-        self._average_every = max(1, min(AVERAGE_EVERY, self.steps // 16))  # never far behind at the end of an epoch
-        self._average = timm.utils.ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
-        self._averaged: _Averaged | None = None
+        self._average = MovingAverage(self.model, config.ema, self.steps) if config.ema else None
         self._parameters = list(self.model.parameters())
         optimizer = make_optimizer(self.model, config)
         # What accelerate adds is the scaler of fp16; without one it would look for a package on disk in every step.
@@ -159,9 +140,11 @@ class Learner:
 
     def join(self) -> None:
         """Let the processes of a group exchange the gradients of what is to be trained from now on."""
-        self._averaged = None  # torch puts what it joins elsewhere in memory
-        if processes.count() > 1:
-            self._joined = nn.parallel.DistributedDataParallel(self._autocast)
+        if processes.count() == 1:
+            return
+        self._joined = nn.parallel.DistributedDataParallel(self._autocast)
+        if self._average is not None:
+            self._average.forget_tensors()
 
     def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[TrainingBatch]:
         """Yield this process's share of the batches of an epoch, from step ``first`` on."""
@@ -228,24 +211,13 @@ class Learner:
             raise
         if graph is None or not self._records_optimizer:
             self.optimizer.step()
-        if self._average is not None and updates % self._average_every == 0:
-            # The decay of all the steps since the last time, timm's warm-up of it included.
-            decay = self._average.get_decay(updates) ** self._average_every
-            self._move_average(self._average.module, 1 - decay)
+        if self._average is not None:
+            self._average.update(updates)
         return loss, pieces
-
-    @torch.no_grad()
-    def _move_average(self, average: nn.Module, weight: float) -> None:
-        # As timm does it, less the collecting of all tensors, which takes longer than to move those of a small net.
-        if self._averaged is None:
-            self._averaged = _Averaged.of(average, self.model)
-        torch._foreach_lerp_(self._averaged.averages, self._averaged.tensors, weight)
-        for count, latest in self._averaged.counts:
-            count.copy_(latest)
 
     def judged(self) -> OrdinalModel:
         """Return what is validated and kept: the moving average where there is one, the same in all processes."""
-        model: OrdinalModel = self.model if self._average is None else self._average.module
+        model = self.model if self._average is None else self._average.model
         if processes.count() > 1:
             for buffer in model.buffers():  # batch statistics are each process's own
                 torch.distributed.broadcast(buffer, src=0)
@@ -257,7 +229,7 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": None if self._average is None else self._average.module.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
@@ -267,7 +239,7 @@ class Learner:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self._average is not None:
-            self._average.module.load_state_dict(saved["average"])
+            self._average.load_state_dict(saved["average"])
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(saved["scaler"])
 
