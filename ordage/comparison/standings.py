@@ -167,6 +167,7 @@ class _Scored:
             "off_by_one_accuracy": (np.abs(median.classes - target) <= 1).astype(np.float64),
             "paper_mae": _errors(said, target, paper),
             "paper_bin_accuracy": (paper.classes == target).astype(np.float64),
+            "paper_off_by_one_accuracy": (np.abs(paper.classes - target) <= 1).astype(np.float64),
         }
 
 
@@ -257,7 +258,6 @@ def _row(board: _Board) -> dict[str, Any]:
             "unit": head["unit"],
             "seed_std": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
         }
-    paper = [report["test"]["decoders"]["paper"] for report in reports]
     trained = [report["training"] for report in reports]
     return {
         "arm": board.arm.name,
@@ -268,8 +268,8 @@ def _row(board: _Board) -> dict[str, Any]:
         "lr": board.scored[0].cell.run.config.lr,
         **figures,
         "paper": {
-            "decoder": paper[0]["decoder"],
-            **{name: float(np.mean([row[name] for row in paper])) for name in HEADLINE},
+            "decoder": reports[0]["test"]["decoders"]["paper"]["decoder"],
+            **{name: float(np.nanmean(board.stacked(f"paper_{name}", seeds, folds))) for name in HEADLINE},
         },
         "collapsed": any(report["test"]["rest"]["collapsed"] for report in reports),
         "seconds": float(np.mean([training["seconds"] for training in trained])),

@@ -194,9 +194,14 @@ def test_losses_are_compared_on_every_backbone_with_the_reference_of_that_backbo
     assert len(result.report["all_pairs"]) == 6
 
 
-def test_every_fold_is_tested_once_and_all_of_them_are_judged_together(faces, tmp_path):
-    options = TINY | {"losses": ("coral",), "seeds": (0, 1), "folds": 3}
-    result = ordage.compare(**options, data=str(faces), out=tmp_path)
+@pytest.fixture(scope="module")
+def folded(faces, tmp_path_factory):
+    out = tmp_path_factory.mktemp("folded")
+    return ordage.compare(**TINY | {"losses": ("coral",), "seeds": (0, 1), "folds": 3}, data=str(faces), out=out)
+
+
+def test_every_fold_is_tested_once_and_all_of_them_are_judged_together(folded):
+    result = folded
     tested = [
         set(cell.run.predictions("test").ids) for cell in result.cells if cell.arm.name == "coral" and cell.seed == 0
     ]
@@ -211,6 +216,20 @@ def test_every_fold_is_tested_once_and_all_of_them_are_judged_together(faces, tm
         errors.setdefault((cell.arm.name, cell.seed), []).extend(np.abs(ages - said.age))
     for row in result.report["losses"]:
         assert row["mae"]["value"] == pytest.approx(np.mean([np.mean(errors[row["arm"], seed]) for seed in (0, 1)]))
+
+
+def test_figures_by_the_papers_rule_are_of_the_cells_that_the_others_are_of(folded, tmp_path):
+    result = Comparison(shutil.copytree(folded.path, tmp_path / "c"))
+    own = [cell for cell in result.cells if cell.arm.name == "coral"]
+    shutil.rmtree(next(cell.run.path for cell in own if (cell.seed, cell.fold) == (1, 2)))
+    whole = [cell.run.report["test"] for cell in own if cell.seed == 0]
+
+    row = next(row for row in result.standings()["losses"] if row["arm"] == "coral")
+
+    assert row["seeds"] == [0]
+    for name in ("bin_accuracy", "off_by_one_accuracy", "mae"):
+        folds = [report["decoders"]["paper"][name] for report in whole]
+        assert row["paper"][name] == pytest.approx(np.average(folds, weights=[report["n"] for report in whole]))
 
 
 def test_one_fold_of_several_can_be_asked_for(faces, tmp_path):
