@@ -19,6 +19,8 @@ __all__ = ["Muon", "orthogonalize"]
 QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 
+# Matrices are multiplied by `bmm` here: `@` first finds out that this is meant, which takes longer than small ones do.
+
 
 class Muon(torch.optim.Optimizer):
     """Muon for what has two dimensions or more, AdamW for the rest.
@@ -66,6 +68,9 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 value = closure()
+        # What moves by the same numbers moves in one call, of whichever group it is: on a CPU a net has a dozen biases
+        # in several groups, and a call takes longer than they do. On a GPU numbers are tensors, a group's own.
+        alike: defaultdict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
         for group in self.param_groups:
             live = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not live:
@@ -73,15 +78,18 @@ class Muon(torch.optim.Optimizer):
             rate = self._number(group["lr"], live[0])
             if group["weight_decay"]:
                 torch._foreach_mul_(live, 1 - rate * group["weight_decay"])
-            of_shape = defaultdict(list)
+            elements, of_shape = [], defaultdict(list)
             for parameter in live:
-                is_matrix = group["matrix"] and parameter.squeeze().ndim > 1
-                of_shape[_matrix_shape(parameter) if is_matrix else None].append(parameter)
-            for shape, parameters in of_shape.items():
-                if shape is None:
-                    self._step_elements(parameters, rate, group)
+                if group["matrix"] and _is_matrix(parameter):
+                    of_shape[_matrix_shape(parameter)].append(parameter)
                 else:
-                    self._step_matrices(parameters, shape, rate, group)
+                    elements.append(parameter)
+            for shape, parameters in of_shape.items():
+                self._step_matrices(parameters, shape, rate, group)
+            if elements:
+                alike[rate, self._count(elements), tuple(group["betas"]), group["eps"]] += elements
+        for numbers, parameters in alike.items():
+            self._step_elements(parameters, *numbers)
         return value
 
     def _step_matrices(
@@ -92,22 +100,29 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         # All of one shape in one call: a net has many.
-        steps = orthogonalize(torch.stack([update.reshape(shape) for update in nesterov]))
+        flat = [update.reshape(shape) for update in nesterov]
+        steps = orthogonalize(torch.stack(flat))
         steps.mul_(rate * (-0.2 * max(shape) ** 0.5))
         updates = [update.view(parameter.shape) for parameter, update in zip(parameters, steps, strict=True)]
         torch._foreach_add_(parameters, updates)
 
-    def _step_elements(self, parameters: list[Tensor], rate: Tensor | float, group: dict[str, Any]) -> None:
-        first, second = group["betas"]
+    def _step_elements(
+        self,
+        parameters: list[Tensor],
+        rate: Tensor | float,
+        count: Tensor | float,
+        betas: tuple[float, float],
+        eps: float,
+    ) -> None:
+        first, second = betas
         gradients = [_gradient(parameter) for parameter in parameters]
         means, squares = self._state(parameters, "mean"), self._state(parameters, "square")
         torch._foreach_lerp_(means, gradients, 1 - first)
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-        count = self._count(parameters)
         spread = list(torch._foreach_sqrt(squares))
         torch._foreach_mul_(spread, (1 - second**count) ** -0.5)
-        torch._foreach_add_(spread, group["eps"])
+        torch._foreach_add_(spread, eps)
         updates = list(torch._foreach_div(means, spread))
         torch._foreach_mul_(updates, -rate / (1 - first**count))
         torch._foreach_add_(parameters, updates)
@@ -156,7 +171,7 @@ def _iterate(x: Tensor) -> Tensor:
     """Return X after ``STEPS`` of X <- (a + b G + c G^2) X with the Gram matrix G = X X^T."""
     a, b, c = QUINTIC
     for _ in range(STEPS):
-        gram = x @ x.mT
+        gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
@@ -168,20 +183,24 @@ def _iterate_on_gram(x: Tensor) -> Tensor:
     which float32 has room for (1e-4 of the result), and bfloat16 has not.
     """
     a, b, c = QUINTIC
-    gram, product = x @ x.mT, None
+    gram, product = torch.bmm(x, x.mT), None
     for step in range(STEPS):
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
-        product = factor if product is None else factor @ product
+        product = factor if product is None else torch.bmm(factor, product)
         if step < STEPS - 1:
-            gram = factor @ gram @ factor
+            gram = torch.bmm(torch.bmm(factor, gram), factor)
     assert product is not None
-    return product @ x
+    return torch.bmm(product, x)
 
 
 def _gradient(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return sum(side > 1 for side in parameter.shape) > 1
 
 
 def _matrix_shape(parameter: Tensor) -> tuple[int, int]:
