@@ -53,6 +53,7 @@ from ordage.transforms import ImageSpec
 
 YEARS = 101
 WORKERS = 2
+EPOCHS = 3  # of fit in a turn, and as many passes of the bare step: the median of all but the first counts
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,10 @@ class BareStep:
             self.optimizer.step()
             self.optimizer.zero_grad()
 
-        for _ in range(3):
-            step()
-        return self.case.batch * self.steps / seconds(lambda: [step() for _ in range(self.steps)], self.device)
+        def epoch() -> float:
+            return self.case.batch * self.steps / seconds(lambda: [step() for _ in range(self.steps)], self.device)
+
+        return median([epoch() for _ in range(EPOCHS)][1:])
 
 
 class FusedStep(BareStep):
@@ -134,7 +136,7 @@ class Fit:
                 in_chans=self.case.chans,
                 batch_size=self.case.batch,
                 loss="coral",
-                epochs=3,
+                epochs=EPOCHS,
                 device=str(self.device),
                 out=folder,
                 verbosity=0,
