@@ -355,7 +355,7 @@ def main(
             for name in rates:
                 share = median(ours / theirs for ours, theirs in zip(rates["fit"], rates[name], strict=True))
                 spread = f"{min(rates[name]):,.0f}, {max(rates[name]):,.0f}"
-                rows.append((net, name, f"{median(rates[name]):,.0f}", spread, f"{share:.2f}"))
+                rows.append((net, name, f"{median(rates[name]):,.0f}", spread, f"{share:.3f}"))
             if markdown:
                 print_markdown(rows)
             else:
