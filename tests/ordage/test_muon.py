@@ -147,3 +147,25 @@ def test_a_rate_in_a_tensor_moves_by_the_same_bits_as_a_number():
             optimizer.step()
 
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_groups_move_as_each_would_alone():
+    def make_groups():
+        torch.manual_seed(1)
+        options = [{}, {"weight_decay": 0.1}, {"lr": 0.02}, {"matrix": False}, {"betas": (0.5, 0.9)}, {"eps": 0.1}]
+        shapes = ((5,), (4, 3), (1, 6))
+        return [{"params": [nn.Parameter(torch.randn(shape)) for shape in shapes], **more} for more in options]
+
+    together, apart = make_groups(), make_groups()
+    optimizers = [Muon(together, lr=0.1), *(Muon([group], lr=0.1) for group in apart)]
+
+    for step in range(4):
+        for place, (group, alone) in enumerate(zip(together, apart, strict=True)):
+            for a, b in zip(group["params"], alone["params"], strict=True):
+                a.grad = b.grad = None if place == step == 0 else torch.randn(a.shape)  # the first begins later
+        for optimizer in optimizers:
+            optimizer.step()
+
+    for group, alone in zip(together, apart, strict=True):
+        for a, b in zip(group["params"], alone["params"], strict=True):
+            assert torch.equal(a, b)
