@@ -100,8 +100,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         # All of one shape in one call: a net has many.
-        flat = [update.reshape(shape) for update in nesterov]
-        steps = orthogonalize(torch.stack(flat))
+        steps = orthogonalize(torch.stack([update.reshape(shape) for update in nesterov]))
         steps.mul_(rate * (-0.2 * max(shape) ** 0.5))
         updates = [update.view(parameter.shape) for parameter, update in zip(parameters, steps, strict=True)]
         torch._foreach_add_(parameters, updates)
