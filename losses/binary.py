@@ -25,7 +25,7 @@ def older_signs(num_classes: int, like: Tensor) -> Tensor:
 def binary_terms(
     z: Tensor, signs: Tensor, task_weights: Tensor | None, asked: Tensor | None = None
 ) -> tuple[Tensor, Gradient]:
-    r"""Return :math:`\sum_k \lambda_k \operatorname{softplus}(s_k z_k)`, ``(N,)``, and its gradient.
+    r"""Return the terms of :math:`\sum_k \lambda_k \operatorname{softplus}(s_k z_k)`, ``(N, K - 1)``, and its gradient.
 
     That is one softplus of the logit, with its sign turned where the answer is yes. The usual form of "no",
     ``logsigmoid(z) - z``, cancels: its gradient is zero for a confident right answer.
@@ -38,9 +38,9 @@ def binary_terms(
             are 0, for a task that is not asked.
 
     Example:
-        >>> losses, gradient = binary_terms(torch.tensor([[0.0, 40.0]]), torch.tensor([[1.0, -1.0]]), None)
-        >>> losses, gradient()
-        (tensor([0.6931]), tensor([[ 5.0000e-01, -4.2484e-18]]))
+        >>> terms, gradient = binary_terms(torch.tensor([[0.0, 40.0]]), torch.tensor([[1.0, -1.0]]), None)
+        >>> terms, gradient()
+        (tensor([[6.9315e-01, 4.2484e-18]]), tensor([[ 5.0000e-01, -4.2484e-18]]))
     """
     signed = z * signs if asked is None else torch.addcmul(asked, z, signs)
     terms = softplus(signed)
@@ -51,4 +51,4 @@ def binary_terms(
         gradients = signed.sigmoid_().mul_(signs)
         return gradients if task_weights is None else gradients.mul_(task_weights)
 
-    return terms.sum(-1), gradient
+    return terms, gradient

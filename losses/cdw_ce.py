@@ -13,7 +13,7 @@ from .class_values import class_values_like, pairwise_differences
 from .closed_form import Gradient, over
 from .cross_entropy import softmax_log_probs
 from .elementary import exp_over
-from .reduction import full_precision, reduce_loss
+from .reduction import cast_like, full_precision, reduce_loss
 from .registry import register
 from .soft_labels import mix
 
@@ -79,12 +79,14 @@ def _loss(logits: Tensor, target: Tensor, minus_distances: Tensor, **options: Un
     """Return the loss, given the table of :func:`_minus_distances`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        return _terms(z, minus_distances.to(z.dtype).index_select(0, y))
+        return _terms(z, cast_like(minus_distances, z).index_select(0, y))
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         return _terms(z, mix(q, minus_distances))[0]
 
-    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, **options)
+    return reduce_loss(
+        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, lookup=True, **options
+    )
 
 
 def _terms(z: Tensor, minus_weights: Tensor) -> tuple[Tensor, Gradient]:

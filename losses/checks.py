@@ -145,7 +145,7 @@ def as_vector(argument: str, values: Tensor | Sequence[float], size: int) -> Ten
         raise ValueError(f"Expected `{argument}` to hold {size} numbers, shape ({size},), but got {describe(vector)}")
     if not vector.is_floating_point():
         vector = vector.to(torch.get_default_dtype())
-    if _readable(vector) and not bool(vector.isfinite().all()):
+    if is_readable(vector) and not bool(vector.isfinite().all()):
         raise ValueError(f"Expected `{argument}` to hold finite numbers, but got {vector.tolist()}")
     return vector.detach().clone()
 
@@ -162,7 +162,7 @@ def as_class_values(values: Tensor | Sequence[float], num_classes: int) -> Tenso
         ValueError: Expected `class_values` to increase from class to class, but got [0.0, 15.0, 5.0]
     """
     vector = as_vector("class_values", values, num_classes)
-    if _readable(vector) and not bool((vector.diff() > 0).all()):
+    if is_readable(vector) and not bool((vector.diff() > 0).all()):
         raise ValueError(f"Expected `class_values` to increase from class to class, but got {vector.tolist()}")
     return vector
 
@@ -179,7 +179,7 @@ def as_weights(argument: str, values: Tensor | Sequence[float], size: int) -> Te
         ValueError: Expected `class_weights` to hold no negative number, but got [1.0, -2.0]
     """
     vector = as_vector(argument, values, size)
-    if _readable(vector) and bool((vector < 0).any()):
+    if is_readable(vector) and bool((vector < 0).any()):
         raise ValueError(f"Expected `{argument}` to hold no negative number, but got {vector.tolist()}")
     return vector
 
@@ -236,7 +236,7 @@ def check_not_negative(argument: str, value: Tensor) -> None:
         Traceback (most recent call last):
         ValueError: Expected `sample_weight` to hold finite numbers, none negative, but got values from -1 to 1
     """
-    if _readable(value):
+    if is_readable(value):
         low, high = (float(bound) for bound in value.detach().aminmax())
         if not 0 <= low <= high < float("inf"):
             raise ValueError(
@@ -291,7 +291,7 @@ def check_classes(target: Tensor, num_classes: int, ignore_index: int) -> bool:
         Traceback (most recent call last):
         ValueError: Expected `target` to hold classes from 0 to 4, or -100 for samples to ignore, but got 99
     """
-    if not _readable(target):
+    if not is_readable(target):
         return True
     bounds = target.aminmax()
     low, high = bounds.min.item(), bounds.max.item()
@@ -315,7 +315,7 @@ def check_distribution(target: Tensor) -> None:
         Traceback (most recent call last):
         ValueError: Expected `target` to hold class probabilities that sum to 1, but got sums from 0.75 to 0.75
     """
-    if _readable(target):
+    if is_readable(target):
         check_not_negative("target", target)
         low, high = (float(bound) for bound in target.detach().sum(-1, dtype=torch.float64).aminmax())
         if not 0.99 <= low <= high <= 1.01:
@@ -335,6 +335,11 @@ def is_transformed() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
-def _readable(value: Tensor) -> bool:
-    """Whether looking at the values neither waits for a device nor breaks a graph or a ``vmap``."""
+def is_readable(value: Tensor) -> bool:
+    """Whether looking at the values neither waits for a device nor breaks a graph or a ``vmap``.
+
+    Example:
+        >>> is_readable(torch.zeros(2)), is_readable(torch.zeros(2, device="meta"))
+        (True, False)
+    """
     return value.is_cpu and not is_transformed()

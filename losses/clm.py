@@ -15,7 +15,7 @@ from .checks import Reduction, as_prior, check_choice, check_floating, check_wid
 from .closed_form import Gradient
 from .elementary import log1mexp, log_sigmoid, softplus
 from .heads import OrderedHead
-from .reduction import full_precision, reduce_loss
+from .reduction import cast_like, full_precision, reduce_loss
 from .registry import register
 from .threshold import rises
 
@@ -127,7 +127,7 @@ def _loss(
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
         # A class looks at the logits on its two sides alone; where there is none on a side, at one beyond all others.
         own = sides.index_select(0, y)
-        pair = z.gather(-1, own) + ends.to(z.dtype).index_select(0, y)
+        pair = z.gather(-1, own) + cast_like(ends, z).index_select(0, y)
         losses, slopes = model.losses(pair, _SMALLEST_GAP)
         return losses, lambda: torch.zeros_like(z).scatter_add_(-1, own, slopes())
 
@@ -135,7 +135,9 @@ def _loss(
         z = _with_outermost(z)
         return -(q * model.log_between(z[..., :-1], z[..., 1:], _SMALLEST_GAP)).sum(-1)
 
-    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1] + 1, soft=soft, closed_form=True, **options)
+    return reduce_loss(
+        hard, logits, target, num_classes=logits.shape[-1] + 1, soft=soft, closed_form=True, lookup=True, **options
+    )
 
 
 def clm_log_probs(logits: Tensor, *, link: LinkName = "logit") -> Tensor:

@@ -14,7 +14,7 @@ from .binary import binary_terms, older_signs
 from .checks import Reduction, as_weights, check_choice, check_floating, check_tensor
 from .closed_form import Gradient, constant
 from .elementary import log_sigmoid, softplus
-from .reduction import full_precision, reduce_loss
+from .reduction import cast_like, full_precision, reduce_loss
 from .registry import register
 
 Normalization = Literal["tasks", "samples"]
@@ -76,6 +76,7 @@ def corn_loss(
         target,
         older_signs(num_classes, logits),
         _asked(num_classes, logits),
+        _tasks_asked(num_classes, logits),
         task_weights,
         normalization,
         class_weights=class_weights,
@@ -90,19 +91,19 @@ def _loss(
     target: Tensor,
     signs: Tensor,
     asked: Tensor,
+    tasks_asked: Tensor,
     task_weights: Tensor | None,
     normalization: Normalization,
     **options: Unpack[CallOptions],
 ) -> Tensor:
-    """Return the loss, given the tables of :func:`older_signs` and :func:`_asked`."""
+    """Return the loss, given the tables of :func:`older_signs`, :func:`_asked` and :func:`_tasks_asked`."""
     check_choice("normalization", normalization, NORMALIZATIONS)
-    tasks = logits.shape[-1]
 
     def weights_like(z: Tensor) -> Tensor | None:
-        return None if task_weights is None else task_weights.to(z.dtype)
+        return None if task_weights is None else cast_like(task_weights, z)
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        own_signs, own_asked = (table.to(z.dtype).index_select(0, y) for table in (signs, asked))
+        own_signs, own_asked = (cast_like(table, z).index_select(0, y) for table in (signs, asked))
         return binary_terms(z, own_signs, weights_like(z), own_asked)
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
@@ -115,10 +116,11 @@ def _loss(
         hard,
         logits,
         target,
-        num_classes=tasks + 1,
+        num_classes=logits.shape[-1] + 1,
         soft=soft,
+        lookup=True,
         closed_form=constant(task_weights),
-        normalizer=(lambda y: _tasks_asked(y, tasks)) if normalization == "tasks" else None,
+        normalizer=(lambda y: tasks_asked.index_select(0, y)) if normalization == "tasks" else None,
         **options,
     )
 
@@ -128,8 +130,10 @@ def _asked(num_classes: int, like: Tensor) -> Tensor:
     return torch.full((num_classes, num_classes - 1), -torch.inf, dtype=like.dtype, device=like.device).triu_(1)
 
 
-def _tasks_asked(target: Tensor, tasks: int) -> Tensor:
-    return (target + 1).clamp(max=tasks)
+def _tasks_asked(num_classes: int, like: Tensor) -> Tensor:
+    """Return how many tasks the chain of each class reaches, ``(K,)``, float32."""
+    counts = torch.arange(1, num_classes + 1, dtype=torch.float32, device=like.device)
+    return counts.clamp_(max=num_classes - 1)
 
 
 def corn_log_probs(logits: Tensor) -> Tensor:
@@ -189,6 +193,7 @@ class CornLoss(OrdinalLoss):
     task_weights: Tensor | None
     signs: Tensor
     asked: Tensor
+    tasks_asked: Tensor
 
     def __init__(
         self,
@@ -204,6 +209,7 @@ class CornLoss(OrdinalLoss):
         self.register_option("task_weights", weights)
         self.register_option("signs", older_signs(num_classes, self.class_values))
         self.register_option("asked", _asked(num_classes, self.class_values))
+        self.register_option("tasks_asked", _tasks_asked(num_classes, self.class_values))
         self.normalization: Normalization = normalization
 
     @property
@@ -218,7 +224,8 @@ class CornLoss(OrdinalLoss):
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`corn_loss`."""
-        return _loss(logits, target, self.signs, self.asked, self.task_weights, self.normalization, **options)
+        tables = self.signs, self.asked, self.tasks_asked
+        return _loss(logits, target, *tables, self.task_weights, self.normalization, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`corn_log_probs`."""
@@ -228,7 +235,7 @@ class CornLoss(OrdinalLoss):
         """Return the number of tasks that each sample is asked, or 1 for ``normalization="samples"``."""
         if self.normalization == "samples":
             return super().normalizer(target)
-        return _tasks_asked(target, self.out_features).float()
+        return self.tasks_asked[target.long()]
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""

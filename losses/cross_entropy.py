@@ -54,7 +54,7 @@ def softmax_loss(
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
         own = y.unsqueeze(-1)
         others, error, losses = softmax_at(z, own)
-        return losses.squeeze(-1), lambda: others.scatter_(-1, own, -error)
+        return losses, lambda: others.scatter_(-1, own, error.neg_())
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         return F.cross_entropy(z, q, reduction="none")
@@ -67,6 +67,7 @@ def softmax_loss(
         num_classes=logits.shape[-1],
         soft=soft,
         closed_form=True,
+        lookup=True,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -121,29 +122,6 @@ def softmax_at(z: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # The logarithm of 0 is right, but its derivative is not a number.
     held = error.clamp(min=torch.finfo(z.dtype).tiny) if torch.is_grad_enabled() else error
     return others, error, softplus(held.log() - mine)
-
-
-def through_softmax(products: Tensor, probs: Tensor, expected: Tensor | None = None) -> Tensor:
-    r"""Return the gradient in the logits of what has the gradient c in the probabilities, in place.
-
-    .. math:: \frac{\partial \ell}{\partial z_j} = p_j \Bigl( c_j - \sum_i p_i c_i \Bigr)
-
-    A row of it sums to zero. What it sums to instead is the rounding of the class that has nearly all the probability,
-    and may be all that this class shows: so the sum is subtracted twice.
-
-    Args:
-        products: :math:`p_j c_j`, ``(N, K)``. Overwritten.
-        probs: :math:`p`, ``(N, K)``.
-        expected: :math:`\sum_i p_i c_i`, ``(N, 1)``, if it is at hand.
-
-    Example:
-        >>> probs = torch.tensor([[0.25, 0.75]])
-        >>> through_softmax(probs * torch.tensor([4.0, 0.0]), probs)
-        tensor([[ 0.7500, -0.7500]])
-    """
-    for total in (expected, None):
-        products.addcmul_(probs, products.sum(-1, keepdim=True) if total is None else total, value=-1)
-    return products
 
 
 @register("softmax")

@@ -12,7 +12,7 @@ from .checks import Reduction, check_floating
 from .class_values import check_class_values, class_values_like
 from .closed_form import Gradient, constant
 from .cross_entropy import softmax_log_probs
-from .reduction import reduce_loss
+from .reduction import cast_like, reduce_loss
 from .registry import register
 from .soft_labels import cross_entropy_to, gaussian_labels, mix
 
@@ -64,7 +64,7 @@ def dldl_loss(
     return _loss(
         logits,
         target,
-        soft_labels,
+        -soft_labels,
         entropies(soft_labels),
         class_weights=class_weights,
         sample_weight=sample_weight,
@@ -74,20 +74,27 @@ def dldl_loss(
 
 
 def _loss(
-    logits: Tensor, target: Tensor, soft_labels: Tensor, entropy: Tensor, **options: Unpack[CallOptions]
+    logits: Tensor, target: Tensor, minus_labels: Tensor, entropy: Tensor, **options: Unpack[CallOptions]
 ) -> Tensor:
-    """Return the divergence from label distributions ``(K, K)``, one a row, given their entropies ``(K,)``."""
+    """Return the divergence, given minus the label distributions, one a row, ``(K, K)``, and their entropies."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        losses, gradient = cross_entropy_to(soft_labels.to(z.dtype).index_select(0, y), z)
-        return losses - entropy.to(z.dtype).index_select(0, y), gradient
+        terms, gradient = cross_entropy_to(cast_like(minus_labels, z).index_select(0, y), z)
+        return terms.sum(-1) - cast_like(entropy, z).index_select(0, y), gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
-        losses, _ = cross_entropy_to(mix(q, soft_labels), z)
-        return losses - (q * entropy.to(z.dtype)).sum(-1)
+        terms, _ = cross_entropy_to(mix(q, minus_labels), z)
+        return (terms - q * cast_like(entropy, z)).sum(-1)
 
     return reduce_loss(
-        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=constant(soft_labels), **options
+        hard,
+        logits,
+        target,
+        num_classes=logits.shape[-1],
+        soft=soft,
+        lookup=True,
+        closed_form=constant(minus_labels),
+        **options,
     )
 
 
@@ -122,18 +129,19 @@ class DldlLoss(OrdinalLoss):
     source = "Gao, Xing, Xie, Wu, Geng 2017 (arXiv:1611.01731)"
     paper_decoder = "mean"
 
-    soft_labels: Tensor
+    minus_labels: Tensor
     entropy: Tensor
 
     def __init__(self, num_classes: int, *, sigma: float = 2.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)
         self.sigma = sigma
-        self.register_option("soft_labels", gaussian_labels(self.class_values, sigma))
-        self.register_option("entropy", entropies(self.soft_labels))
+        soft_labels = gaussian_labels(self.class_values, sigma)
+        self.register_option("minus_labels", -soft_labels)
+        self.register_option("entropy", entropies(soft_labels))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`dldl_loss`."""
-        return _loss(logits, target, self.soft_labels, self.entropy, **options)
+        return _loss(logits, target, self.minus_labels, self.entropy, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

@@ -15,7 +15,7 @@ from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs
 from .dldl import entropies
 from .elementary import exp_over, log_softmax
-from .reduction import reduce_loss
+from .reduction import cast_like, reduce_loss
 from .registry import register
 from .soft_labels import cross_entropy_to, gaussian_labels, mix
 
@@ -71,10 +71,9 @@ def dldl_v2_loss(
     return _loss(
         logits,
         target,
-        pairwise_differences(values),
-        soft_labels,
+        _slopes(values, mean_weight),
+        -soft_labels,
         entropies(soft_labels),
-        mean_weight,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -85,20 +84,18 @@ def dldl_v2_loss(
 def _loss(
     logits: Tensor,
     target: Tensor,
-    differences: Tensor,
-    soft_labels: Tensor,
+    slopes: Tensor,
+    minus_labels: Tensor,
     entropy: Tensor,
-    mean_weight: float,
     **options: Unpack[CallOptions],
 ) -> Tensor:
-    """Return the loss, given the differences of the values, and label distributions with their entropies."""
-    check_non_negative_number("mean_weight", mean_weight)
+    """Return the loss, given :func:`_slopes`, and minus the label distributions with their entropies."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        labels = soft_labels.to(z.dtype).index_select(0, y)
-        deviations = differences.to(z.dtype).index_select(0, y)
+        labels = cast_like(minus_labels, z).index_select(0, y)
+        deviations = cast_like(slopes, z).index_select(0, y)
         log_probs = log_softmax(z)
-        divergence = -(labels * log_probs).sum(-1) - entropy.to(z.dtype).index_select(0, y)
+        divergence = (labels * log_probs).sum(-1) - cast_like(entropy, z).index_select(0, y)
         probs = exp_over(log_probs)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         first = torch.mul(probs, deviations, out=over(deviations))
@@ -107,17 +104,15 @@ def _loss(
 
         def gradient() -> Tensor:
             # d|m - a_y|/dz_j = sign(m - a_y) p_j (d_j - (m - a_y)) with the deviations d of the classes from the label.
-            slope = bias.sign().mul_(mean_weight)
-            return first.mul_(slope).addcmul_(probs, 1 - mean_weight * size).sub_(labels)
+            return first.mul_(bias.sign_()).addcmul_(probs, 1 - size).add_(labels)
 
-        return torch.add(divergence, size.squeeze(-1), alpha=mean_weight), gradient
+        return divergence + size.squeeze(-1), gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
-        values = differences[0].to(z.dtype)  # only differences matter
-        losses, _ = cross_entropy_to(mix(q, soft_labels), z)
+        values = cast_like(slopes[0], z)  # only differences matter
+        terms, _ = cross_entropy_to(mix(q, minus_labels), z)
         mean = (F.softmax(z, dim=-1) * values).sum(-1, keepdim=True)
-        at_class = mean_weight * (mean - values).abs() - entropy.to(z.dtype)
-        return losses + (q * at_class).sum(-1)
+        return (terms + q * ((mean - values).abs() - cast_like(entropy, z))).sum(-1)
 
     return reduce_loss(
         hard,
@@ -125,9 +120,16 @@ def _loss(
         target,
         num_classes=logits.shape[-1],
         soft=soft,
-        closed_form=constant(differences, soft_labels),
+        lookup=True,
+        closed_form=constant(slopes, minus_labels),
         **options,
     )
+
+
+def _slopes(class_values: Tensor, mean_weight: float) -> Tensor:
+    """Return ``(K, K)``: what the distance of each class (column) from the label (row) costs, with its direction."""
+    check_non_negative_number("mean_weight", mean_weight)
+    return pairwise_differences(class_values) * mean_weight
 
 
 @register("dldl-v2")
@@ -152,25 +154,24 @@ class DldlV2Loss(OrdinalLoss):
     source = "Gao, Zhou, Wu, Geng, IJCAI 2018"
     paper_decoder = "mean"
 
-    differences: Tensor
-    soft_labels: Tensor
+    slopes: Tensor
+    minus_labels: Tensor
     entropy: Tensor
 
     def __init__(
         self, num_classes: int, *, sigma: float = 2.0, mean_weight: float = 1.0, **options: Unpack[LossOptions]
     ) -> None:
         super().__init__(num_classes, **options)
-        check_non_negative_number("mean_weight", mean_weight)
         self.sigma = sigma
         self.mean_weight = mean_weight
-        self.register_option("differences", pairwise_differences(self.class_values))
-        self.register_option("soft_labels", gaussian_labels(self.class_values, sigma))
-        self.register_option("entropy", entropies(self.soft_labels))
+        soft_labels = gaussian_labels(self.class_values, sigma)
+        self.register_option("slopes", _slopes(self.class_values, mean_weight))
+        self.register_option("minus_labels", -soft_labels)
+        self.register_option("entropy", entropies(soft_labels))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`dldl_v2_loss`."""
-        tables = self.differences, self.soft_labels, self.entropy
-        return _loss(logits, target, *tables, self.mean_weight, **options)
+        return _loss(logits, target, self.slopes, self.minus_labels, self.entropy, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

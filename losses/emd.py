@@ -11,9 +11,9 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from .base import CallOptions, LossOptions, OrdinalLoss
 from .checks import Reduction, check_floating
 from .closed_form import Gradient, over
-from .cross_entropy import softmax_log_probs, through_softmax
-from .elementary import softmax
-from .reduction import reduce_loss
+from .cross_entropy import softmax_log_probs
+from .elementary import softmax, softmax_gradient
+from .reduction import cast_like, reduce_loss
 from .registry import register
 
 
@@ -79,21 +79,20 @@ def _loss(logits: Tensor, target: Tensor, behind: Tensor, **options: Unpack[Call
         # Without the probability of the label itself the differences are the mass before k, and minus the mass behind
         # it: neither is one minus a number near one.
         probs = softmax(z)
-        mine = probs.gather(-1, own)
-        others = torch.scatter(probs, -1, own, 0, out=over(probs))
+        others = torch.scatter(probs, -1, own, 0)
         cumulative = others.cumsum(-1)
-        step = behind.to(z.dtype).index_select(0, y)
+        step = cast_like(behind, z).index_select(0, y)
         differences = torch.addcmul(cumulative, step, cumulative[:, -1:], value=-1, out=over(step))
         losses = torch.square(differences, out=over(cumulative)).sum(-1, keepdim=True)
 
         def gradient() -> Tensor:
-            # dl/dp_j = 2 sum_{k >= j} D_k, here less its value at the label, which softmax does not see. Its
-            # expectation is 2 sum_k D_k^2.
+            # dl/dp_j = 2 sum_{k >= j} D_k, here less its value at the label and its expectation, 2 sum_k D_k^2, which
+            # softmax does not see.
             before = torch.cumsum(differences, -1, out=cumulative).sub_(differences)
-            slope = torch.sub(before.gather(-1, own).mul_(2), before, alpha=2, out=before)
-            return through_softmax(slope.mul_(others), others.scatter_(-1, own, mine), 2 * losses)
+            center = before.gather(-1, own).sub_(losses)
+            return softmax_gradient(torch.sub(center.add_(center), before, alpha=2, out=before), probs)
 
-        return losses.squeeze(-1), gradient
+        return losses, gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         probs = F.softmax(z, dim=-1)
@@ -101,7 +100,9 @@ def _loss(logits: Tensor, target: Tensor, behind: Tensor, **options: Unpack[Call
         weight_up_to, weight_above = q[..., :-1].cumsum(-1), q[..., 1:].flip(-1).cumsum(-1).flip(-1)
         return (weight_up_to * above.square() + weight_above * up_to.square()).sum(-1)
 
-    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, **options)
+    return reduce_loss(
+        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, lookup=True, **options
+    )
 
 
 @register("emd")

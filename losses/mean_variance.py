@@ -13,7 +13,7 @@ from .checks import Reduction, check_floating, check_non_negative_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_at, softmax_log_probs
-from .reduction import full_precision, reduce_loss
+from .reduction import cast_like, full_precision, reduce_loss
 from .registry import register
 
 
@@ -93,7 +93,7 @@ def _loss(
         # With the deviations d of the classes from the label and e = m - a_y the variance is E[d^2] - e^2: fewer passes
         # over (N, K) than the formula as it stands. Both terms are small near the label, so nothing cancels there.
         own = y.unsqueeze(-1)
-        deviations = differences.to(z.dtype).index_select(0, y)
+        deviations = cast_like(differences, z).index_select(0, y)
         others, error, losses = softmax_at(z, own)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         first = others * deviations
@@ -108,13 +108,14 @@ def _loss(
             # d/dz_j of it is p_j (g_j - E[g]) with g = d * (slope + half); g is zero at the label itself.
             products = terms.addcmul_(first, half)
             expected = torch.addcmul(penalty, half, bias)
-            at_label = (error - 1) * expected - error
-            return products.addcmul_(others, 1 - expected).scatter_(-1, own, at_label)
+            rest = 1 - expected
+            at_label = torch.addcmul(expected, error, rest).neg_()
+            return products.addcmul_(others, rest).scatter_(-1, own, at_label)
 
-        return (losses + penalty).squeeze(-1), gradient
+        return losses + penalty, gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
-        values = differences[0].to(z.dtype)  # only differences matter
+        values = cast_like(differences[0], z)  # only differences matter
         log_probs = F.log_softmax(z, dim=-1)
         probs = log_probs.exp()
         mean = (probs * values).sum(-1, keepdim=True)
@@ -124,7 +125,14 @@ def _loss(
         return (q * at_class).sum(-1)
 
     return reduce_loss(
-        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=constant(differences), **options
+        hard,
+        logits,
+        target,
+        num_classes=logits.shape[-1],
+        soft=soft,
+        lookup=True,
+        closed_form=constant(differences),
+        **options,
     )
 
 

@@ -18,14 +18,16 @@ from .checks import (
     check_not_negative,
     check_target,
     check_tensor,
+    is_readable,
 )
 from .closed_form import Gradient, constant, with_gradient
 
 PerSample = Callable[[Tensor, Tensor], Tensor]
-"""``(N, C)`` logits of at least float32 and ``(N,)`` valid classes, or ``(N, K)`` class weights, to ``(N,)`` losses."""
+"""``(N, C)`` logits of at least float32 and ``(N,)`` valid classes, or ``(N, K)`` class weights, to ``(N,)`` losses, or
+to ``(N, ...)`` numbers that sum up to them, which a mean over the batch does in one go."""
 
 PerSampleWithGradient = Callable[[Tensor, Tensor], tuple[Tensor, Gradient]]
-"""The same, to ``(N,)`` losses and what returns their gradients ``(N, C)``."""
+"""The same, to the losses and what returns their gradients ``(N, C)``."""
 
 
 class Batch(NamedTuple):
@@ -38,14 +40,22 @@ class Batch(NamedTuple):
         weight: What each sample weighs ``(N,)``; None where all weigh 1. It is zero for ignored samples, and holds the
             weight of the class unless ``target`` does.
         measure: The soft targets ``(N, K)`` without any weight; None for classes.
-        leading: The shape of the samples as they came.
     """
 
     logits: Tensor
     target: Tensor
     weight: Tensor | None
     measure: Tensor | None
-    leading: torch.Size
+
+
+def cast_like(table: Tensor, z: Tensor) -> Tensor:
+    """Return ``table`` in the type of ``z``.
+
+    Example:
+        >>> cast_like(torch.zeros(2), torch.zeros(1, dtype=torch.float64)).dtype
+        torch.float64
+    """
+    return table if table.dtype == z.dtype else table.to(z.dtype)  # the call alone takes a microsecond
 
 
 def full_precision(values: Tensor) -> Tensor:
@@ -66,6 +76,7 @@ def reduce_loss(
     num_classes: int,
     soft: PerSample | None = None,
     closed_form: bool = False,
+    lookup: bool = False,
     normalizer: Callable[[Tensor], Tensor] | None = None,
     class_weights: Tensor | None = None,
     sample_weight: Tensor | None = None,
@@ -85,8 +96,9 @@ def reduce_loss(
     weighs nothing (all ignored) has the loss 0 and the gradient 0.
 
     Args:
-        hard: ``(N, C)`` logits of at least float32 and ``(N,)`` valid classes to ``(N,)`` losses. With
-            ``closed_form=True`` a pair of the losses and what returns their gradients ``(N, C)``.
+        hard: ``(N, C)`` logits of at least float32 and ``(N,)`` valid classes to the losses, ``(N,)``, or ``(N, ...)``
+            numbers that sum up to them. With ``closed_form=True`` a pair of these and what returns the gradients of the
+            losses, ``(N, C)``.
         logits: ``(..., C)``.
         target: Classes ``(...)``, integers, or class probabilities ``(..., num_classes)``.
         num_classes: Number of classes K.
@@ -94,6 +106,8 @@ def reduce_loss(
             ``(N,)`` weighted sums of the losses of all classes. Without it ``hard`` is evaluated at every class, which
             is right but takes ``num_classes`` times the memory.
         closed_form: Whether ``hard`` brings the gradients along, see :func:`with_gradient`.
+        lookup: Whether ``hard`` looks every class up in something of K entries, see :func:`over_batch`: a range that it
+            checks itself is not checked before.
         normalizer: Classes to what each adds to the divisor of ``"mean"``.
         class_weights: ``(num_classes,)``.
         sample_weight: ``(...)``.
@@ -112,30 +126,70 @@ def reduce_loss(
         tensor(5.)
     """
     check_choice("reduction", reduction, REDUCTIONS)
-    batch = as_batch(logits, target, num_classes, class_weights, sample_weight, ignore_index)
-    divisor = _divisor(batch, num_classes, normalizer) if reduction == "mean" else None
-    weight = batch.weight
 
-    def reduced(losses: Tensor) -> Tensor:
-        losses = losses if weight is None else losses * weight
-        if reduction == "none":
-            return losses
-        if divisor is None:
-            return losses.sum()
-        return losses.mean() if isinstance(divisor, int) else losses.sum() / divisor
+    def compute(batch: Batch) -> Tensor:
+        weight = batch.weight
+        divisor = _divisor(batch, num_classes, normalizer) if reduction == "mean" else None
 
-    def formula(z: Tensor) -> tuple[Tensor, Gradient]:
-        losses, gradients = hard(z, batch.target)
-        return reduced(losses), gradients
+        def reduced(losses: Tensor) -> Tensor:
+            if weight is not None or reduction == "none":
+                losses = _per_sample(losses)
+                losses = losses if weight is None else losses * weight
+            if reduction == "none":
+                return losses
+            return losses.sum() if divisor is None else losses.sum() / divisor
 
-    if batch.measure is not None:
-        value = reduced((soft or _at_every_class(hard))(batch.logits, batch.target))
-    elif closed_form and constant(weight):
-        value = with_gradient(formula, batch.logits, _factor(weight, divisor))
-    else:
+        def formula(z: Tensor) -> tuple[Tensor, Gradient]:
+            losses, gradients = hard(z, batch.target)
+            return reduced(losses), gradients
+
+        if batch.measure is not None:
+            return reduced((soft or _at_every_class(hard))(batch.logits, batch.target))
+        if closed_form and constant(weight):
+            return with_gradient(formula, batch.logits, _factor(weight, divisor))
         losses = hard(batch.logits, batch.target)
-        value = reduced(losses[0] if isinstance(losses, tuple) else losses)
-    return value.reshape(batch.leading) if reduction == "none" else value
+        return reduced(losses[0] if isinstance(losses, tuple) else losses)
+
+    value = over_batch(compute, logits, target, num_classes, class_weights, sample_weight, ignore_index, lookup=lookup)
+    return value.reshape(logits.shape[:-1]) if reduction == "none" else value
+
+
+def over_batch(
+    compute: Callable[[Batch], Tensor],
+    logits: Tensor,
+    target: Tensor,
+    num_classes: int,
+    class_weights: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    *,
+    lookup: bool = False,
+) -> Tensor:
+    """Return what ``compute`` makes of the arguments of a loss, see :func:`as_batch`.
+
+    Args:
+        compute: A batch to a tensor.
+        logits: As the next five, see :func:`reduce_loss`.
+        target: Classes or class probabilities.
+        num_classes: Number of classes K.
+        class_weights: ``(num_classes,)``.
+        sample_weight: ``(...)``.
+        ignore_index: The class of samples that do not count.
+        lookup: Whether ``compute`` takes something of K entries at every class before anything else, by
+            ``index_select`` or ``gather``. On a CPU these check the range themselves, so that the classes are looked at
+            only where there is something to say of them.
+
+    Example:
+        >>> over_batch(lambda batch: batch.target, torch.zeros(3, 2), torch.tensor([0, 1, -100]), num_classes=2)
+        tensor([0, 1, 0])
+    """
+    arguments = logits, target, num_classes, class_weights, sample_weight, ignore_index
+    if lookup and isinstance(target, Tensor) and is_readable(target) and not 0 <= ignore_index < num_classes:
+        try:
+            return compute(as_batch(*arguments, valid=True))
+        except (IndexError, RuntimeError):
+            pass  # a class that is to be ignored, or one that does not exist
+    return compute(as_batch(*arguments))
 
 
 def as_batch(
@@ -145,8 +199,12 @@ def as_batch(
     class_weights: Tensor | None = None,
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
+    *,
+    valid: bool = False,
 ) -> Batch:
     """Check the arguments of a loss and bring them to one form, see :func:`reduce_loss`.
+
+    ``valid`` says that all classes are valid ones: they are not looked at.
 
     Raises:
         ValueError: if an argument has a wrong type, shape or value; values are looked at on the CPU only.
@@ -174,17 +232,17 @@ def as_batch(
         check_distribution(target)
         measure = target.reshape(-1, num_classes).to(logits.dtype)
         weighted = measure if class_weights is None else measure * class_weights
-        return Batch(flat, weighted, weight, measure, leading)
+        return Batch(flat, weighted, weight, measure)
 
     classes = (target if target.dim() == 1 else target.reshape(-1)).long()
-    if check_classes(classes, num_classes, ignore_index):
-        valid = classes != ignore_index
-        classes = torch.where(valid, classes, 0)
-        weight = valid.to(logits.dtype) if weight is None else torch.where(valid, weight, 0)
+    if not valid and check_classes(classes, num_classes, ignore_index):
+        counts = classes != ignore_index
+        classes = torch.where(counts, classes, 0)
+        weight = counts.to(logits.dtype) if weight is None else torch.where(counts, weight, 0)
     if class_weights is not None:
         own = class_weights.index_select(0, classes)
         weight = own if weight is None else weight * own
-    return Batch(flat, classes, weight, None, leading)
+    return Batch(flat, classes, weight, None)
 
 
 def _divisor(batch: Batch, num_classes: int, normalizer: Callable[[Tensor], Tensor] | None) -> Tensor | int:
@@ -212,6 +270,11 @@ def _factor(weight: Tensor | None, divisor: Tensor | int | None) -> Tensor | flo
     return (weight if divisor is None else weight / divisor).unsqueeze(-1)
 
 
+def _per_sample(losses: Tensor) -> Tensor:
+    """Return ``(N,)`` losses of :data:`PerSample`."""
+    return losses if losses.dim() == 1 else losses.flatten(1).sum(-1)
+
+
 def _at_every_class(hard: PerSample | PerSampleWithGradient) -> PerSample:
     """Return the weighted sum of the losses of all classes, one evaluation of ``hard`` on ``N * K`` rows."""
 
@@ -221,6 +284,6 @@ def _at_every_class(hard: PerSample | PerSampleWithGradient) -> PerSample:
         classes = torch.arange(num_classes, device=logits.device).repeat(samples)
         losses = hard(rows, classes)
         losses = losses[0] if isinstance(losses, tuple) else losses
-        return (losses.reshape(samples, num_classes) * weights).sum(-1)
+        return (_per_sample(losses).reshape(samples, num_classes) * weights).sum(-1)
 
     return soft

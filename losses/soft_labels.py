@@ -27,8 +27,8 @@ from .checks import (
 from .class_values import pairwise_differences
 from .closed_form import Gradient, constant
 from .cross_entropy import softmax_log_probs
-from .elementary import exp_over, log_softmax
-from .reduction import reduce_loss
+from .elementary import log_softmax, log_softmax_gradient
+from .reduction import cast_like, reduce_loss
 from .registry import register
 
 Distance = Literal["absolute", "squared"]
@@ -363,20 +363,10 @@ def soft_label_loss(
     check_floating("logits", logits)
     num_classes = logits.shape[-1]
     check_tensor("soft_labels", soft_labels, (num_classes, num_classes), logits.device)
-
-    def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        return cross_entropy_to(soft_labels.to(z.dtype).index_select(0, y), z)
-
-    def soft(z: Tensor, q: Tensor) -> Tensor:
-        return cross_entropy_to(mix(q, soft_labels), z)[0]
-
-    return reduce_loss(
-        hard,
+    return soft_label_loss_of(
         logits,
         target,
-        num_classes=num_classes,
-        soft=soft,
-        closed_form=constant(soft_labels),
+        -soft_labels,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -384,16 +374,48 @@ def soft_label_loss(
     )
 
 
-def cross_entropy_to(labels: Tensor, z: Tensor) -> tuple[Tensor, Gradient]:
-    """Return the cross-entropy ``(N,)`` of the softmax of ``z`` to distributions, both ``(N, K)``, and its gradient.
+def soft_label_loss_of(logits: Tensor, target: Tensor, minus_labels: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+    """Return :func:`soft_label_loss`, given minus the label distributions ``(K, K)``.
+
+    With their sign turned no pass over ``(N, K)`` does nothing but turn a sign.
 
     Example:
-        >>> losses, gradient = cross_entropy_to(torch.tensor([[0.5, 0.5]]), torch.zeros(1, 2))
-        >>> losses, gradient()
-        (tensor([0.6931]), tensor([[0., 0.]]))
+        >>> soft_label_loss_of(torch.zeros(2, 3), torch.tensor([0, 2]), -triangular_labels(3))  # log 3
+        tensor(1.0986)
+    """
+
+    def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
+        return cross_entropy_to(cast_like(minus_labels, z).index_select(0, y), z)
+
+    def soft(z: Tensor, q: Tensor) -> Tensor:
+        return cross_entropy_to(mix(q, minus_labels), z)[0]
+
+    return reduce_loss(
+        hard,
+        logits,
+        target,
+        num_classes=logits.shape[-1],
+        soft=soft,
+        lookup=True,
+        closed_form=constant(minus_labels),
+        **options,
+    )
+
+
+def cross_entropy_to(minus_labels: Tensor, z: Tensor) -> tuple[Tensor, Gradient]:
+    """Return the terms, ``(N, K)``, of the cross-entropy of the softmax of ``z`` to distributions, and its gradient.
+
+    Args:
+        minus_labels: Minus the distributions, ``(N, K)``. Overwritten by the gradient.
+        z: ``(N, K)``.
+
+    Example:
+        >>> terms, gradient = cross_entropy_to(torch.tensor([[-0.5, -0.5]]), torch.zeros(1, 2))
+        >>> terms, gradient()
+        (tensor([[0.3466, 0.3466]]), tensor([[0., 0.]]))
     """
     log_probs = log_softmax(z)
-    return -(labels * log_probs).sum(-1), lambda: exp_over(log_probs).sub_(labels)
+    return minus_labels * log_probs, lambda: log_softmax_gradient(minus_labels, log_probs)
 
 
 def mix(weights: Tensor, table: Tensor) -> Tensor:
@@ -434,7 +456,7 @@ class SoftLabelLoss(OrdinalLoss):
     source = "Liu et al. 2020 (Neurocomputing 388)"
     paper_decoder = "mode"
 
-    soft_labels: Tensor
+    minus_labels: Tensor
 
     def __init__(
         self,
@@ -453,11 +475,11 @@ class SoftLabelLoss(OrdinalLoss):
         self.labels = labels if isinstance(labels, str) else "..."
         self.eta = eta
         one_hot = torch.eye(num_classes, dtype=table.dtype, device=table.device)
-        self.register_option("soft_labels", ((1 - eta) * one_hot + eta * table).to(torch.get_default_dtype()))
+        self.register_option("minus_labels", ((eta - 1) * one_hot - eta * table).to(torch.get_default_dtype()))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`soft_label_loss`."""
-        return soft_label_loss(logits, target, self.soft_labels, **options)
+        return soft_label_loss_of(logits, target, self.minus_labels, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

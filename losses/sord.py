@@ -11,7 +11,7 @@ from .checks import Reduction, check_floating
 from .class_values import check_class_values, class_values_like
 from .cross_entropy import softmax_log_probs
 from .registry import register
-from .soft_labels import Distance, soft_label_loss, sord_labels
+from .soft_labels import Distance, soft_label_loss, soft_label_loss_of, sord_labels
 
 
 def sord_loss(
@@ -95,7 +95,7 @@ class SordLoss(OrdinalLoss):
     source = "Díaz, Marathe, CVPR 2019"
     paper_decoder = "mode"
 
-    soft_labels: Tensor
+    minus_labels: Tensor
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class SordLoss(OrdinalLoss):
         super().__init__(num_classes, **options)
         self.distance = distance
         self.scale = scale
-        self.register_option("soft_labels", sord_labels(self.class_values, distance, scale))
+        self.register_option("minus_labels", -sord_labels(self.class_values, distance, scale))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`sord_loss`."""
-        return soft_label_loss(logits, target, self.soft_labels, **options)
+        return soft_label_loss_of(logits, target, self.minus_labels, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

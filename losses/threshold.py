@@ -13,7 +13,7 @@ from .binary import binary_terms, older_signs
 from .checks import as_weights, check_floating, check_tensor, check_width
 from .closed_form import Gradient, constant
 from .elementary import log1mexp, log_sigmoid, softplus
-from .reduction import full_precision, reduce_loss
+from .reduction import cast_like, full_precision, reduce_loss
 
 
 def threshold_loss(
@@ -41,10 +41,10 @@ def threshold_loss(
         check_tensor("task_weights", task_weights, (logits.shape[-1],), logits.device)
 
     def weights_like(z: Tensor) -> Tensor | None:
-        return None if task_weights is None else task_weights.to(z.dtype)
+        return None if task_weights is None else cast_like(task_weights, z)
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        table = older_signs(z.shape[-1] + 1, z) if signs is None else signs.to(z.dtype)
+        table = older_signs(z.shape[-1] + 1, z) if signs is None else cast_like(signs, z)
         return binary_terms(z, table.index_select(0, y), weights_like(z))
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
@@ -56,7 +56,14 @@ def threshold_loss(
         return (terms if weights is None else terms * weights).sum(-1)
 
     return reduce_loss(
-        hard, logits, target, num_classes=logits.shape[-1] + 1, soft=soft, closed_form=constant(task_weights), **options
+        hard,
+        logits,
+        target,
+        num_classes=logits.shape[-1] + 1,
+        soft=soft,
+        lookup=True,
+        closed_form=constant(task_weights),
+        **options,
     )
 
 

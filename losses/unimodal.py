@@ -13,9 +13,9 @@ from .binary import older_signs
 from .checks import Reduction, check_floating, check_non_negative_number, check_positive_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, over
-from .cross_entropy import softmax_log_probs, through_softmax
-from .elementary import softmax
-from .reduction import full_precision, reduce_loss
+from .cross_entropy import softmax_log_probs
+from .elementary import softmax, softmax_gradient
+from .reduction import cast_like, full_precision, reduce_loss
 from .registry import register
 
 
@@ -75,9 +75,8 @@ def unimodal_loss(
         logits,
         target,
         pairwise_differences(values),
-        older_signs(num_classes, values),
+        _step_weights(num_classes, values, unimodal_weight),
         _floor(values, min_variance),
-        unimodal_weight,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -89,62 +88,75 @@ def _loss(
     logits: Tensor,
     target: Tensor,
     differences: Tensor,
-    signs: Tensor,
+    step_weights: Tensor,
     floor: Tensor,
-    unimodal_weight: float,
     **options: Unpack[CallOptions],
 ) -> Tensor:
-    """Return the loss, given the differences between the class values, :func:`older_signs`, and :func:`_floor`."""
-    check_non_negative_number("unimodal_weight", unimodal_weight)
+    """Return the loss, given the differences between the class values, :func:`_step_weights`, and :func:`_floor`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        deviations = differences.to(z.dtype).index_select(0, y)
+        deviations = cast_like(differences, z).index_select(0, y)
         probs = softmax(z)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         products = probs * deviations
         bias = products.sum(-1, keepdim=True)
         from_mean = torch.sub(deviations, bias, out=over(deviations))
-        first = torch.mul(probs, from_mean, out=over(products))
-        between = (first * from_mean).sum(-1, keepdim=True)
-        variance = between + floor.to(z.dtype)
+        products = torch.mul(probs, from_mean, out=over(products))
+        between = torch.mul(products, from_mean, out=over(products)).sum(-1, keepdim=True)
+        variance = between + cast_like(floor, z)
         ratio = bias / variance
         size = ratio * bias
 
-        # A sign is 1 from the label on and -1 before it: a step times its sign is positive in the wrong direction.
-        turned = signs.to(z.dtype).index_select(0, y)
+        # The weight is negative before the label: a step times it is positive in the wrong direction.
+        turned = cast_like(step_weights, z).index_select(0, y)
         steps = probs[:, 1:] - probs[:, :-1]
         wrong = torch.mul(steps, turned, out=over(steps))
         wrong = torch.clamp(wrong, min=0, out=over(wrong))
-        detour = unimodal_weight * wrong.sum(-1, keepdim=True)
+        detour = wrong.sum(-1, keepdim=True)
 
         def gradient() -> Tensor:
-            # With c = dl/dp, first for the Gaussian, then for both ends of each wrong step.
-            of_variance = (1 - size).div_(variance).mul_(0.5)
+            # dl/dp less its expectation, which softmax does not see: for the Gaussian, then for both ends of each wrong
+            # step.
+            of_variance = (1 - size).div_(variance + variance)
             expected = torch.addcmul(detour, of_variance, between)
-            products = first.mul_(from_mean.mul_(of_variance).add_(ratio))
+            slopes = torch.addcmul(expected.neg_(), from_mean, torch.addcmul(ratio, from_mean, of_variance))
             pull = turned.mul_(wrong.sign_())
-            products[:, 1:].addcmul_(probs[:, 1:], pull, value=unimodal_weight)
-            products[:, :-1].addcmul_(probs[:, :-1], pull, value=-unimodal_weight)
-            return through_softmax(products, probs, expected)
+            slopes[:, 1:].add_(pull)
+            slopes[:, :-1].sub_(pull)
+            return softmax_gradient(slopes, probs)
 
-        return torch.add(detour, variance.log() + size, alpha=0.5).squeeze(-1), gradient
+        return torch.add(detour, variance.log() + size, alpha=0.5), gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
-        values = differences[0].to(z.dtype)  # only differences matter
+        values = cast_like(differences[0], z)  # only differences matter
         probs = F.softmax(z, dim=-1)
         mean = (probs * values).sum(-1, keepdim=True)
         squared = (values - mean).square()
-        variance = (probs * squared).sum(-1, keepdim=True) + floor.to(z.dtype)
+        variance = (probs * squared).sum(-1, keepdim=True) + cast_like(floor, z)
         gaussian = (q * (variance.log() + squared / variance) / 2).sum(-1)
         steps = probs.diff(dim=-1)
         # The step from k to k + 1 is before the labels above k and behind those up to k.
         above = q[..., 1:].flip(-1).cumsum(-1).flip(-1)
         up_to = q[..., :-1].cumsum(-1)
-        return gaussian + unimodal_weight * (above * (-steps).clamp(min=0) + up_to * steps.clamp(min=0)).sum(-1)
+        wrong = above * (-steps).clamp(min=0) + up_to * steps.clamp(min=0)
+        return gaussian + cast_like(step_weights, z)[0, 0] * wrong.sum(-1)  # the label 0 has every step behind it
 
     return reduce_loss(
-        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=constant(differences), **options
+        hard,
+        logits,
+        target,
+        num_classes=logits.shape[-1],
+        soft=soft,
+        lookup=True,
+        closed_form=constant(differences),
+        **options,
     )
+
+
+def _step_weights(num_classes: int, like: Tensor, unimodal_weight: float) -> Tensor:
+    """Return ``(K, K - 1)``: the weight of each step (column), its sign turned before the label (row)."""
+    check_non_negative_number("unimodal_weight", unimodal_weight)
+    return older_signs(num_classes, like) * unimodal_weight
 
 
 def _floor(values: Tensor, min_variance: float | None) -> Tensor:
@@ -178,7 +190,7 @@ class UnimodalLoss(OrdinalLoss):
     paper_decoder = "mean"
 
     differences: Tensor
-    signs: Tensor
+    step_weights: Tensor
     floor: Tensor
 
     def __init__(
@@ -190,17 +202,15 @@ class UnimodalLoss(OrdinalLoss):
         **options: Unpack[LossOptions],
     ) -> None:
         super().__init__(num_classes, **options)
-        check_non_negative_number("unimodal_weight", unimodal_weight)
         self.register_option("floor", _floor(self.class_values, min_variance))
         self.register_option("differences", pairwise_differences(self.class_values))
-        self.register_option("signs", older_signs(num_classes, self.class_values))
+        self.register_option("step_weights", _step_weights(num_classes, self.class_values, unimodal_weight))
         self.unimodal_weight = unimodal_weight
         self.min_variance = min_variance
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`unimodal_loss`."""
-        tables = self.differences, self.signs, self.floor
-        return _loss(logits, target, *tables, self.unimodal_weight, **options)
+        return _loss(logits, target, self.differences, self.step_weights, self.floor, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

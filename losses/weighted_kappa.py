@@ -11,9 +11,9 @@ from .base import CallOptions, LossOptions, OrdinalLoss
 from .checks import REDUCTIONS, Reduction, check_choice, check_floating
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, with_gradient
-from .cross_entropy import softmax_log_probs, through_softmax
-from .elementary import softmax
-from .reduction import as_batch, full_precision
+from .cross_entropy import softmax_log_probs
+from .elementary import softmax, softmax_gradient
+from .reduction import Batch, cast_like, full_precision, over_batch
 from .registry import register
 from .soft_labels import mix
 
@@ -92,9 +92,18 @@ def _loss(
 ) -> Tensor:
     """Return the loss, given the class values ``(K,)`` and the squares of their differences ``(K, K)``."""
     check_choice("reduction", reduction, REDUCTIONS)
-    batch = as_batch(logits, target, logits.shape[-1], class_weights, sample_weight, ignore_index)
-    values, squares = values.to(batch.logits.dtype), squares.to(batch.logits.dtype)
 
+    def compute(batch: Batch) -> Tensor:
+        return _of_batch(batch, cast_like(values, batch.logits), cast_like(squares, batch.logits), reduction)
+
+    value = over_batch(
+        compute, logits, target, logits.shape[-1], class_weights, sample_weight, ignore_index, lookup=True
+    )
+    return value.reshape(logits.shape[:-1]) if reduction == "none" else value
+
+
+def _of_batch(batch: Batch, values: Tensor, squares: Tensor, reduction: Reduction) -> Tensor:
+    """Return the loss, ``(N,)`` for ``"none"``."""
     # What does not depend on the logits: the squared distances from each label, and the labels' mean and variance.
     # Around the mean label the disagreement of chance is a sum of two variances: nothing cancels.
     mass = batch.weight
@@ -123,26 +132,25 @@ def _loss(
         # No disagreement by chance means that all is one class: nothing is observed either.
         return (of_predictions.sum() / total + variance).clamp(min=torch.finfo(values.dtype).tiny)
 
-    divisor = total if reduction == "mean" else 1
-
     def formula(z: Tensor) -> tuple[Tensor, Gradient]:
         probs = softmax(z)
-        terms = probs * distances
-        of_predictions = weighed(probs * from_mean)
-        chance = chance_of(of_predictions)
-        value = terms.sum() / chance
+        # Products and sums, not a matrix product: autocast and TF32 would round the values.
+        chance = chance_of(weighed(probs).sum(0) * from_mean)
+        value = (probs * distances).sum() / chance
 
         def gradient() -> Tensor:
-            products = terms.addcmul_(of_predictions, value / total, value=-1).mul_(1 / (chance * divisor))
-            return through_softmax(products, probs)
+            slopes = distances - weighed(from_mean * (value / total))
+            return softmax_gradient(slopes, probs, exact=True).div_(chance)
 
-        return value / divisor, gradient
+        return value if reduction == "sum" else value / total, gradient
 
     if reduction == "none":
         # Each number depends on every sample, through chance. Two sums for each sample and what is done with them.
         observed, of_predictions = (_expectations(table, batch.logits) for table in (distances, from_mean))
-        return (observed / chance_of(weighed(of_predictions.unsqueeze(-1)))).reshape(batch.leading)
-    return with_gradient(formula, batch.logits) if constant(distances, mass) else formula(batch.logits)[0]
+        return observed / chance_of(weighed(of_predictions.unsqueeze(-1)))
+    if constant(distances, mass):
+        return with_gradient(formula, batch.logits, 1.0 if reduction == "sum" else 1 / total)
+    return formula(batch.logits)[0]
 
 
 def _expectations(values: Tensor, logits: Tensor) -> Tensor:
@@ -150,8 +158,7 @@ def _expectations(values: Tensor, logits: Tensor) -> Tensor:
 
     def formula(z: Tensor) -> tuple[Tensor, Gradient]:
         probs = softmax(z)
-        products = probs * values
-        return products.sum(-1), lambda: through_softmax(products, probs)
+        return (probs * values).sum(-1), lambda: softmax_gradient(values.expand_as(probs).clone(), probs, exact=True)
 
     return with_gradient(formula, logits) if constant(values) else formula(logits)[0]
 

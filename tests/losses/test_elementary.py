@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from ordage.losses import elementary
+
+
+@pytest.fixture(params=[0, 16], ids=["whole rows", "in parts"])
+def register(request, monkeypatch):
+    """Rows of four numbers as a processor sees them whose registers are shorter, or longer."""
+    monkeypatch.setattr(elementary, "REGISTER", request.param)
+
+
+def draw(*shape, seed=0, scale=3.0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * scale
+
+
+@pytest.mark.usefixtures("register")
+class TestSoftmax:
+    def test_values_are_those_of_torch(self):
+        z = draw(6, 4)
+
+        with torch.no_grad():
+            torch.testing.assert_close(elementary.softmax(z), F.softmax(z, dim=-1))
+            torch.testing.assert_close(elementary.log_softmax(z), F.log_softmax(z, dim=-1))
+
+    @pytest.mark.parametrize(
+        ("forward", "gradient"),
+        [(F.softmax, elementary.softmax_gradient), (F.log_softmax, elementary.log_softmax_gradient)],
+    )
+    def test_gradient_is_that_of_autograd(self, forward, gradient):
+        z, outer = draw(6, 4).requires_grad_(), draw(6, 4, seed=1)
+        output = forward(z, dim=-1)
+        (expected,) = torch.autograd.grad(output, z, outer)
+
+        with torch.no_grad():
+            torch.testing.assert_close(gradient(outer.clone(), output.detach().clone()), expected)
+
+    def test_exact_gradient_has_the_digits_of_the_class_with_all_the_probability(self):
+        # p is 1 for float32, but 1 - p is 3 exp(-20): the gradient there is minus the sum of the others.
+        z = torch.tensor([[20.0, 0.0, 0.0, 0.0]])
+        outer = torch.tensor([[7.1, 1.3, 2.9, 0.4]])
+        leaf = z.double().requires_grad_()
+        (expected,) = torch.autograd.grad(F.softmax(leaf, dim=-1), leaf, outer.double())
+
+        with torch.no_grad():
+            rough, exact = (
+                elementary.softmax_gradient(outer.clone(), elementary.softmax(z), exact=exact)
+                for exact in (False, True)
+            )
+
+        torch.testing.assert_close(exact.double(), expected, rtol=1e-5, atol=0)
+        assert abs(rough[0, 0] / expected[0, 0] - 1) > 1e-2
+
+
+@pytest.mark.parametrize("samples", [4, 4096], ids=["few numbers", "many"])
+def test_exponential_in_place(samples):
+    x = draw(samples, 4)
+    expected = x.exp()
+
+    with torch.no_grad():
+        result = elementary.exp_over(x)
+
+    assert result is x
+    torch.testing.assert_close(result, expected)
