@@ -326,10 +326,12 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def machine(device: str) -> str:
-    """Name the processor, the version of torch, the threads and the device."""
+    """Name the processor with the instructions that torch uses, the version of torch, the threads and the device."""
     cpus = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in cpus.splitlines() if line.startswith("model name")]
     name = torch.cuda.get_device_name() if device == "cuda" else (names or [platform.processor()])[0]
+    if device == "cpu":
+        name += f" ({torch.backends.cpu.get_cpu_capability()})"
     return f"{name}, torch {torch.__version__}, threads {torch.get_num_threads()}, device {device}"
 
 

@@ -44,7 +44,10 @@ def constant(*options: Tensor | None) -> bool:
 
 
 def with_gradient(
-    formula: Callable[[Tensor], tuple[Tensor, Gradient]], logits: Tensor, factor: Tensor | float = 1.0
+    formula: Callable[[Tensor], tuple[Tensor, Gradient]],
+    logits: Tensor,
+    weight: Tensor | None = None,
+    divisor: Tensor | float | None = None,
 ) -> Tensor:
     """Return the value of ``formula``, differentiable by the gradient that it brings along.
 
@@ -52,8 +55,9 @@ def with_gradient(
         formula: ``(N, C)`` logits to a value and its gradient: a scalar and ``(N, C)``, or ``(N,)`` with one row of the
             gradient for each number. Where the value is recorded it has to be differentiable by itself.
         logits: ``(N, C)``.
-        factor: What the gradient that comes along has to be multiplied by, one number or one a row, ``(N, 1)``. It
-            shares the pass over ``(N, C)`` in which the outer gradient is multiplied.
+        weight: What each row of the gradient that comes along has to be multiplied by, ``(N, 1)``. It shares the pass
+            over ``(N, C)`` in which the outer gradient is multiplied, and so does the divisor.
+        divisor: What all of that gradient has to be divided by.
 
     Returns:
         The value.
@@ -67,25 +71,33 @@ def with_gradient(
     if not (torch.is_grad_enabled() and logits.requires_grad) or is_transformed():
         # A compiler does the same better, and torch.func needs plain steps.
         return formula(logits)[0]
-    value: Tensor = _WithGradient.apply(logits, formula, factor)
+    value: Tensor = _WithGradient.apply(logits, formula, weight, divisor)
     return value
 
 
 class _WithGradient(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, formula: Callable[[Tensor], tuple[Tensor, Gradient]], factor: Tensor | float
+        ctx: Any,
+        logits: Tensor,
+        formula: Callable[[Tensor], tuple[Tensor, Gradient]],
+        weight: Tensor | None,
+        divisor: Tensor | float | None,
     ) -> Tensor:
         value, gradient = formula(logits)
         ctx.formula = formula
-        ctx.factor = factor
+        ctx.weight = weight
+        ctx.divisor = divisor
         ctx.save_for_backward(logits, gradient())
         return value
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None]:
         logits, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: somebody differentiates the gradient
             value = ctx.formula(logits)[0]
-            return torch.autograd.grad(value, logits, outer, create_graph=True)[0], None, None
-        return gradient * ((outer.unsqueeze(-1) if outer.dim() else outer) * ctx.factor), None, None
+            return torch.autograd.grad(value, logits, outer, create_graph=True)[0], None, None, None
+        scale = outer.unsqueeze(-1) if outer.dim() else outer
+        scale = scale if ctx.weight is None else scale * ctx.weight
+        scale = scale if ctx.divisor is None else scale / ctx.divisor
+        return gradient * scale, None, None, None

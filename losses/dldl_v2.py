@@ -14,7 +14,7 @@ from .class_values import check_class_values, class_values_like, pairwise_differ
 from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs
 from .dldl import entropies
-from .elementary import exp_over, log_softmax
+from .elementary import exp_over, log_softmax, number
 from .reduction import cast_like, reduce_loss
 from .registry import register
 from .soft_labels import cross_entropy_to, gaussian_labels, mix
@@ -104,7 +104,7 @@ def _loss(
 
         def gradient() -> Tensor:
             # d|m - a_y|/dz_j = sign(m - a_y) p_j (d_j - (m - a_y)) with the deviations d of the classes from the label.
-            return first.mul_(bias.sign_()).addcmul_(probs, 1 - size).add_(labels)
+            return first.mul_(bias.sign_()).addcmul_(probs, number(1, size) - size).add_(labels)
 
         return divergence + size.squeeze(-1), gradient
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from .checks import is_readable
+
 # Above it softplus returns its argument. The default of 20 drops digits that float64 has.
 THRESHOLD = 80
 LOG2_E = math.log2(math.e)
@@ -24,6 +26,16 @@ REGISTER = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability()
 # the page it lies on is not mapped, and each load that is masked out traps: softplus, log1p and expm1 take six to ten
 # times as long. Asking once maps the page.
 torch.log1p(torch.full((64,), -0.0, dtype=torch.float32, device="cpu"))
+
+
+def number(value: float, like: Tensor) -> Tensor | float:
+    """Return a number as an operand for ``like``: as a tensor on a CPU, where every operation would make one of it.
+
+    Example:
+        >>> number(3, torch.zeros(2))
+        tensor(3.)
+    """
+    return torch.scalar_tensor(value, dtype=like.dtype) if is_readable(like) else value
 
 
 def softplus(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from .checks import Reduction, check_floating, check_non_negative_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_at, softmax_log_probs
+from .elementary import number
 from .reduction import cast_like, full_precision, reduce_loss
 from .registry import register
 
@@ -99,7 +100,7 @@ def _loss(
         first = others * deviations
         # The penalty is E[d * slope] with slope = variance_weight * d + half.
         bias = first.sum(-1, keepdim=True)
-        half = (mean_weight / 2 - variance_weight) * bias
+        half = bias * number(mean_weight / 2 - variance_weight, bias)
         slope = torch.add(half, deviations, alpha=variance_weight, out=over(deviations))
         terms = torch.mul(first, slope, out=over(slope))
         penalty = terms.sum(-1, keepdim=True)
@@ -108,7 +109,7 @@ def _loss(
             # d/dz_j of it is p_j (g_j - E[g]) with g = d * (slope + half); g is zero at the label itself.
             products = terms.addcmul_(first, half)
             expected = torch.addcmul(penalty, half, bias)
-            rest = 1 - expected
+            rest = number(1, expected) - expected
             at_label = torch.addcmul(expected, error, rest).neg_()
             return products.addcmul_(others, rest).scatter_(-1, own, at_label)
 

@@ -21,6 +21,7 @@ from .checks import (
     is_readable,
 )
 from .closed_form import Gradient, constant, with_gradient
+from .elementary import number
 
 PerSample = Callable[[Tensor, Tensor], Tensor]
 """``(N, C)`` logits of at least float32 and ``(N,)`` valid classes, or ``(N, K)`` class weights, to ``(N,)`` losses, or
@@ -146,7 +147,7 @@ def reduce_loss(
         if batch.measure is not None:
             return reduced((soft or _at_every_class(hard))(batch.logits, batch.target))
         if closed_form and constant(weight):
-            return with_gradient(formula, batch.logits, _factor(weight, divisor))
+            return with_gradient(formula, batch.logits, None if weight is None else weight.unsqueeze(-1), divisor)
         losses = hard(batch.logits, batch.target)
         return reduced(losses[0] if isinstance(losses, tuple) else losses)
 
@@ -245,10 +246,10 @@ def as_batch(
     return Batch(flat, classes, weight, None)
 
 
-def _divisor(batch: Batch, num_classes: int, normalizer: Callable[[Tensor], Tensor] | None) -> Tensor | int:
+def _divisor(batch: Batch, num_classes: int, normalizer: Callable[[Tensor], Tensor] | None) -> Tensor | float:
     """Return what a sum is divided by for the mean."""
     if normalizer is None and batch.weight is None:
-        return batch.logits.shape[0]
+        return number(batch.logits.shape[0], batch.logits)
     if normalizer is None:
         share = None
     elif batch.measure is None:
@@ -261,13 +262,6 @@ def _divisor(batch: Batch, num_classes: int, normalizer: Callable[[Tensor], Tens
     total = (batch.weight if share is None else share * batch.weight).sum()
     # A batch that weighs nothing has a zero numerator: any other divisor than zero is right.
     return torch.where(total > 0, total, 1)
-
-
-def _factor(weight: Tensor | None, divisor: Tensor | int | None) -> Tensor | float:
-    """Return what a sample's loss counts, one number or one a sample, ``(N, 1)``."""
-    if weight is None:
-        return 1.0 if divisor is None else 1 / divisor
-    return (weight if divisor is None else weight / divisor).unsqueeze(-1)
 
 
 def _per_sample(losses: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from .checks import Reduction, check_floating, check_non_negative_number, check_
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs
-from .elementary import softmax, softmax_gradient
+from .elementary import number, softmax, softmax_gradient
 from .reduction import cast_like, full_precision, reduce_loss
 from .registry import register
 
@@ -117,7 +117,7 @@ def _loss(
         def gradient() -> Tensor:
             # dl/dp less its expectation, which softmax does not see: for the Gaussian, then for both ends of each wrong
             # step.
-            of_variance = (1 - size).div_(variance + variance)
+            of_variance = (number(1, size) - size).div_(variance + variance)
             expected = torch.addcmul(detour, of_variance, between)
             slopes = torch.addcmul(expected.neg_(), from_mean, torch.addcmul(ratio, from_mean, of_variance))
             pull = turned.mul_(wrong.sign_())

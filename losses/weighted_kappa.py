@@ -12,7 +12,7 @@ from .checks import REDUCTIONS, Reduction, check_choice, check_floating
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, with_gradient
 from .cross_entropy import softmax_log_probs
-from .elementary import softmax, softmax_gradient
+from .elementary import number, softmax, softmax_gradient
 from .reduction import Batch, cast_like, full_precision, over_batch
 from .registry import register
 from .soft_labels import mix
@@ -107,9 +107,9 @@ def _of_batch(batch: Batch, values: Tensor, squares: Tensor, reduction: Reductio
     # What does not depend on the logits: the squared distances from each label, and the labels' mean and variance.
     # Around the mean label the disagreement of chance is a sum of two variances: nothing cancels.
     mass = batch.weight
-    total: Tensor | int
+    total: Tensor | float
     if batch.measure is None and mass is None:
-        distances, total = squares.index_select(0, batch.target), len(batch.target)
+        distances, total = squares.index_select(0, batch.target), number(len(batch.target), values)
         variance, mean = torch.var_mean(values.index_select(0, batch.target), correction=0)
         from_mean = (values - mean).square()
     else:
@@ -149,7 +149,7 @@ def _of_batch(batch: Batch, values: Tensor, squares: Tensor, reduction: Reductio
         observed, of_predictions = (_expectations(table, batch.logits) for table in (distances, from_mean))
         return observed / chance_of(weighed(of_predictions.unsqueeze(-1)))
     if constant(distances, mass):
-        return with_gradient(formula, batch.logits, 1.0 if reduction == "sum" else 1 / total)
+        return with_gradient(formula, batch.logits, divisor=None if reduction == "sum" else total)
     return formula(batch.logits)[0]
 
 
