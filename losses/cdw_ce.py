@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from .base import CallOptions, LossOptions, OrdinalLoss
-from .checks import Reduction, check_floating, check_positive_number
+from .checks import Reduction, check_floating, check_positive_number, is_readable
 from .class_values import class_values_like, pairwise_differences
 from .closed_form import Gradient, over
 from .cross_entropy import softmax_log_probs
-from .elementary import exp_over
+from .elementary import exp_over, number, softmax, softmax_gradient
 from .reduction import cast_like, full_precision, reduce_loss
 from .registry import register
 from .soft_labels import mix
@@ -79,17 +79,39 @@ def _loss(logits: Tensor, target: Tensor, minus_distances: Tensor, **options: Un
     """Return the loss, given the table of :func:`_minus_distances`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        return _terms(z, cast_like(minus_distances, z).index_select(0, y))
+        minus_weights = cast_like(minus_distances, z).index_select(0, y)
+        rough = None if torch.is_grad_enabled() else _unless_nearly_certain(z, y, minus_weights)
+        return rough or _at_any_certainty(z, minus_weights)
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
-        return _terms(z, mix(q, minus_distances))[0]
+        return _at_any_certainty(z, mix(q, minus_distances))[0]
 
     return reduce_loss(
         hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, lookup=True, **options
     )
 
 
-def _terms(z: Tensor, minus_weights: Tensor) -> tuple[Tensor, Gradient]:
+def _unless_nearly_certain(z: Tensor, y: Tensor, minus_weights: Tensor) -> tuple[Tensor, Gradient] | None:
+    """Return the terms of the loss, ``(N, K)``, and its gradient; None unless they have all digits.
+
+    That is where looking is free and no class but the label has nearly all the probability: the formula as it stands.
+    It takes a third of the operations.
+    """
+    if not is_readable(z):
+        return None
+    probs = softmax(z)
+    minus_probs = (-probs).scatter_(-1, y.unsqueeze(-1), 0)  # the label costs nothing, however certain it is
+    if minus_probs.amin().item() < -0.99:
+        return None
+
+    def gradient() -> Tensor:
+        slopes = minus_weights.div_(torch.sub(number(-1, z), minus_probs, out=minus_probs))  # dl/dp = w / (1 - p)
+        return softmax_gradient(slopes, probs)
+
+    return minus_probs.log1p().mul_(minus_weights), gradient
+
+
+def _at_any_certainty(z: Tensor, minus_weights: Tensor) -> tuple[Tensor, Gradient]:
     """Return the weighted sum of -log(1 - p), ``(N,)``, and its gradient, given minus the weights, ``(N, K)``.
 
     They are overwritten. With their sign turned no pass over all numbers does nothing but turn a sign.

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, OrdinalLoss
 from .checks import Reduction, check_floating
 from .closed_form import Gradient, over
 from .cross_entropy import softmax_log_probs
 from .elementary import softmax, softmax_gradient
-from .reduction import cast_like, reduce_loss
+from .reduction import reduce_loss
 from .registry import register
 
 
@@ -55,40 +55,21 @@ def emd_loss(
         tensor(0.5556)
     """
     check_floating("logits", logits)
-    return _loss(
-        logits,
-        target,
-        _behind(logits.shape[-1], logits),
-        class_weights=class_weights,
-        sample_weight=sample_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
-
-
-def _behind(num_classes: int, like: Tensor) -> Tensor:
-    """Return ``(K, K)``: 1 from the class (row) on."""
-    return torch.ones(num_classes, num_classes, dtype=like.dtype, device=like.device).triu_()
-
-
-def _loss(logits: Tensor, target: Tensor, behind: Tensor, **options: Unpack[CallOptions]) -> Tensor:
-    """Return the loss, given the table of :func:`_behind`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
         own = y.unsqueeze(-1)
-        # Without the probability of the label itself the differences are the mass before k, and minus the mass behind
-        # it: neither is one minus a number near one.
+        # At the label p - 1 is minus the sum of the others, not one minus a number near one. So the differences are the
+        # mass before k, and minus the mass behind it.
         probs = softmax(z)
         others = torch.scatter(probs, -1, own, 0)
-        cumulative = others.cumsum(-1)
-        step = cast_like(behind, z).index_select(0, y)
-        differences = torch.addcmul(cumulative, step, cumulative[:, -1:], value=-1, out=over(step))
-        losses = torch.square(differences, out=over(cumulative)).sum(-1, keepdim=True)
+        missing = torch.scatter(others, -1, own, -others.sum(-1, keepdim=True), out=over(others))
+        differences = missing.cumsum(-1)
+        losses = torch.square(differences, out=over(missing)).sum(-1, keepdim=True)
 
         def gradient() -> Tensor:
             # dl/dp_j = 2 sum_{k >= j} D_k, here less its value at the label and its expectation, 2 sum_k D_k^2, which
             # softmax does not see.
-            before = torch.cumsum(differences, -1, out=cumulative).sub_(differences)
+            before = torch.cumsum(differences, -1, out=missing).sub_(differences)
             center = before.gather(-1, own).sub_(losses)
             return softmax_gradient(torch.sub(center.add_(center), before, alpha=2, out=before), probs)
 
@@ -101,7 +82,17 @@ def _loss(logits: Tensor, target: Tensor, behind: Tensor, **options: Unpack[Call
         return (weight_up_to * above.square() + weight_above * up_to.square()).sum(-1)
 
     return reduce_loss(
-        hard, logits, target, num_classes=logits.shape[-1], soft=soft, closed_form=True, lookup=True, **options
+        hard,
+        logits,
+        target,
+        num_classes=logits.shape[-1],
+        soft=soft,
+        closed_form=True,
+        lookup=True,
+        class_weights=class_weights,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
     )
 
 
@@ -118,15 +109,9 @@ class EmdLoss(OrdinalLoss):
     source = "Hou, Yu, Samaras 2016 (arXiv:1611.05916)"
     paper_decoder = "mode"
 
-    behind: Tensor
-
-    def __init__(self, num_classes: int, **options: Unpack[LossOptions]) -> None:
-        super().__init__(num_classes, **options)
-        self.register_option("behind", _behind(num_classes, self.class_values))
-
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`emd_loss`."""
-        return _loss(logits, target, self.behind, **options)
+        return emd_loss(logits, target, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

@@ -50,6 +50,26 @@ def test_confident_wrong_answer_costs_its_logit_for_each_step():
     torch.testing.assert_close(logits.grad, torch.tensor([-1.0, -1.0, 2.0]))
 
 
+@pytest.mark.parametrize("certainty", [4.0, 4.5, 4.7, 8.0, 30.0])
+def test_certainty_of_a_wrong_class_changes_nothing_abruptly(certainty):
+    # Below and above the probability of 0.99 the loss is computed in two ways.
+    logits = torch.tensor([[0.3, 0.0, 0.0, certainty], [1.0, 2.0, 0.0, -1.0], [40.0, 1.0, 0.0, 2.0]])
+    single, double = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    target = torch.tensor([1, 2, 0])
+
+    value = cdw_ce_loss(single, target)
+    value.backward()
+    probs = double.softmax(-1)
+    others = torch.eye(4, dtype=torch.bool).logical_not()
+    rest = torch.stack([probs[:, others[j]].sum(-1) for j in range(4)], dim=-1)  # 1 - p, of which nothing cancels
+    distances = (torch.arange(4) - target.unsqueeze(-1)).abs()
+    expected = -torch.xlogy(distances.double() ** 2, rest).sum(-1).mean()
+    expected.backward()
+
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-4, atol=1e-9)
+
+
 def test_two_equal_largest_logits_are_no_special_case():
     logits = torch.tensor([[3.0, 3.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     expected = [-sum(j * math.log(1 - p) for j, p in enumerate(softmax(row))) for row in logits.tolist()]
