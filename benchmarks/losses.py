@@ -2,8 +2,9 @@
 
 A call is forward and backward of a mean over integer classes in float32, with a fresh gradient. All contenders of a
 cell, N samples by K classes, take turns in one process: each round every one of them runs a small batch of calls, in an
-order shuffled anew. A time is the median over the rounds and a ratio is that of two medians; in brackets stand the
-quartiles of the rounds' ratios. Other libraries' losses are measured where they are installed.
+order shuffled anew. A time and a ratio are medians over the rounds, a ratio of those of each round, so that a machine
+which is faster in some rounds than in others does not move it; in brackets stand its quartiles. Other libraries' losses
+are measured where they are installed.
 """
 
 import gc
@@ -129,7 +130,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two medians, the quartiles of the rounds' ratios and, if it has a target, whether that is reached."""
+    """The median of the rounds' ratios, their quartiles and, if there is a target, whether that is reached."""
 
     value: float
     quartiles: tuple[float, float]
@@ -269,8 +270,7 @@ def measure(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, li
 
 
 def compare(over: list[float], under: list[float], target: tuple[str, float] | None) -> Ratio:
-    value = median(over) / median(under)
-    low, _, high = quantiles([a / b for a, b in zip(over, under, strict=True)], n=4)
+    low, value, high = quantiles([a / b for a, b in zip(over, under, strict=True)], n=4)
     if target is None:
         return Ratio(value, (low, high))
     sign, bound = target

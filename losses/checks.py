@@ -122,9 +122,10 @@ def check_width(logits: Tensor, width: int) -> None:
         Traceback (most recent call last):
         ValueError: Expected `logits` to have shape (..., 2), but got a tensor of float32, shape (4, 3)
     """
+    if isinstance(logits, torch.Tensor) and logits.is_floating_point() and logits.dim() and logits.shape[-1] == width:
+        return  # what is right needs one look
     check_floating("logits", logits)
-    if logits.shape[-1] != width:
-        raise ValueError(f"Expected `logits` to have shape (..., {width}), but got {describe(logits)}")
+    raise ValueError(f"Expected `logits` to have shape (..., {width}), but got {describe(logits)}")
 
 
 def as_vector(argument: str, values: Tensor | Sequence[float], size: int) -> Tensor:

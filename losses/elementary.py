@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .checks import is_readable
-
 # Above it softplus returns its argument. The default of 20 drops digits that float64 has.
 THRESHOLD = 80
 LOG2_E = math.log2(math.e)
@@ -35,7 +33,7 @@ def number(value: float, like: Tensor) -> Tensor | float:
         >>> number(3, torch.zeros(2))
         tensor(3.)
     """
-    return torch.scalar_tensor(value, dtype=like.dtype) if is_readable(like) else value
+    return torch.scalar_tensor(value, dtype=like.dtype) if like.is_cpu else value
 
 
 def softplus(x: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from .checks import (
 from .closed_form import Gradient, constant, with_gradient
 from .elementary import number
 
+FULL_PRECISION = (torch.float32, torch.float64)
+
 PerSample = Callable[[Tensor, Tensor], Tensor]
 """``(N, C)`` logits of at least float32 and ``(N,)`` valid classes, or ``(N, K)`` class weights, to ``(N,)`` losses, or
 to ``(N, ...)`` numbers that sum up to them, which a mean over the batch does in one go."""
@@ -66,7 +68,7 @@ def full_precision(values: Tensor) -> Tensor:
         >>> full_precision(torch.zeros(2, dtype=torch.bfloat16)).dtype
         torch.float32
     """
-    return values if values.dtype in (torch.float32, torch.float64) else values.float()
+    return values if values.dtype in FULL_PRECISION else values.float()
 
 
 def reduce_loss(
@@ -215,6 +217,8 @@ def as_batch(
         >>> batch.logits.shape, batch.target, batch.weight
         (torch.Size([2, 3]), tensor([2, 0]), tensor([1., 0.]))
     """
+    if valid and class_weights is None and sample_weight is None and _is_plain(logits, target):
+        return Batch(logits, target, None, None)
     check_floating("logits", logits)
     is_soft = check_target(target, logits, num_classes)
     leading = logits.shape[:-1]
@@ -244,6 +248,23 @@ def as_batch(
         own = class_weights.index_select(0, classes)
         weight = own if weight is None else weight * own
     return Batch(flat, classes, weight, None)
+
+
+def _is_plain(logits: Tensor, target: Tensor) -> bool:
+    """Return whether these are right and already what a batch holds; on a small one all the checks cost more than that.
+
+    ``target`` is a tensor on a CPU.
+    """
+    return (
+        isinstance(logits, Tensor)
+        and logits.is_cpu
+        and logits.dtype in FULL_PRECISION
+        and logits.dim() == 2
+        and target.dtype is torch.int64
+        and target.dim() == 1
+        and target.shape[0] == logits.shape[0] > 0
+        and logits.shape[1] > 0
+    )
 
 
 def _divisor(batch: Batch, num_classes: int, normalizer: Callable[[Tensor], Tensor] | None) -> Tensor | float:
