@@ -27,7 +27,7 @@ from .mean_variance import MeanVarianceLoss, mean_variance_loss
 from .models import replace_head
 from .or_cnn import OrCnnLoss, or_cnn_log_probs, or_cnn_loss
 from .reduction import reduce_loss
-from .registry import available, create, get, options, register, unregister
+from .registry import available, create, get, options, own_options, register, unregister
 from .regression import RegressionLoss, regression_log_probs, regression_loss
 from .soft_labels import (
     SoftLabelLoss,
@@ -90,6 +90,7 @@ __all__ = [
     "options",
     "or_cnn_log_probs",
     "or_cnn_loss",
+    "own_options",
     "poisson_labels",
     "quantile",
     "reduce_loss",

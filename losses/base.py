@@ -47,7 +47,7 @@ class OrdinalLoss(nn.Module, ABC):
 
     A subclass implements :meth:`compute_loss` and :meth:`compute_log_probs`, names its ``summary``, ``source`` and
     ``paper_decoder``, and is registered with :func:`register`. Unless it says otherwise its head is linear with one
-    logit a class.
+    logit a class. Options are read when a loss is made: for others make another loss.
 
     Args:
         num_classes: Number of ordered classes K, at least 2.

@@ -326,14 +326,14 @@ def check_distribution(target: Tensor) -> None:
 
 
 def is_transformed() -> bool:
-    """Whether somebody transforms the code as it runs: a compiler, or ``torch.func``.
+    """Whether somebody transforms the code as it runs: a compiler, a tracer, or ``torch.func``.
 
     Example:
         >>> is_transformed()
         False
     """
-    # torch.autograd.Function asks the same private function; there is no public one.
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    # torch.autograd.Function and torch.jit ask the same private functions; the first has no public one.
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch._C._is_tracing()
 
 
 def is_readable(value: Tensor) -> bool:

@@ -135,9 +135,7 @@ def _loss(
         z = _with_outermost(z)
         return -(q * model.log_between(z[..., :-1], z[..., 1:], _SMALLEST_GAP)).sum(-1)
 
-    return reduce_loss(
-        hard, logits, target, num_classes=logits.shape[-1] + 1, soft=soft, closed_form=True, lookup=True, **options
-    )
+    return reduce_loss(hard, logits, target, num_classes=logits.shape[-1] + 1, soft=soft, closed_form=True, **options)
 
 
 def clm_log_probs(logits: Tensor, *, link: LinkName = "logit") -> Tensor:

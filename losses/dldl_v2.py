@@ -71,7 +71,7 @@ def dldl_v2_loss(
     return _loss(
         logits,
         target,
-        _slopes(values, mean_weight),
+        _scaled_differences(values, mean_weight),
         -soft_labels,
         entropies(soft_labels),
         class_weights=class_weights,
@@ -84,18 +84,18 @@ def dldl_v2_loss(
 def _loss(
     logits: Tensor,
     target: Tensor,
-    slopes: Tensor,
+    scaled: Tensor,
     minus_labels: Tensor,
     entropy: Tensor,
     **options: Unpack[CallOptions],
 ) -> Tensor:
-    """Return the loss, given :func:`_slopes`, and minus the label distributions with their entropies."""
+    """Return the loss, given :func:`_scaled_differences`, and minus the label distributions with their entropies."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        labels = cast_like(minus_labels, z).index_select(0, y)
-        deviations = cast_like(slopes, z).index_select(0, y)
+        minus_q = cast_like(minus_labels, z).index_select(0, y)
+        deviations = cast_like(scaled, z).index_select(0, y)
         log_probs = log_softmax(z)
-        divergence = (labels * log_probs).sum(-1) - cast_like(entropy, z).index_select(0, y)
+        divergence = (minus_q * log_probs).sum(-1) - cast_like(entropy, z).index_select(0, y)
         probs = exp_over(log_probs)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         first = torch.mul(probs, deviations, out=over(deviations))
@@ -103,13 +103,14 @@ def _loss(
         size = bias.abs()
 
         def gradient() -> Tensor:
-            # d|m - a_y|/dz_j = sign(m - a_y) p_j (d_j - (m - a_y)) with the deviations d of the classes from the label.
-            return first.mul_(bias.sign_()).addcmul_(probs, number(1, size) - size).add_(labels)
+            # d|m - a_y|/dz_j = sign(m - a_y) p_j (d_j - (m - a_y)) with the deviations d of the classes from the label;
+            # here d and m - a_y are times lambda.
+            return first.mul_(bias.sign_()).addcmul_(probs, number(1, size) - size).add_(minus_q)
 
         return divergence + size.squeeze(-1), gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
-        values = cast_like(slopes[0], z)  # only differences matter
+        values = cast_like(scaled[0], z)  # only differences matter
         terms, _ = cross_entropy_to(mix(q, minus_labels), z)
         mean = (F.softmax(z, dim=-1) * values).sum(-1, keepdim=True)
         return (terms + q * ((mean - values).abs() - cast_like(entropy, z))).sum(-1)
@@ -120,13 +121,12 @@ def _loss(
         target,
         num_classes=logits.shape[-1],
         soft=soft,
-        lookup=True,
-        closed_form=constant(slopes, minus_labels),
+        closed_form=constant(scaled, minus_labels),
         **options,
     )
 
 
-def _slopes(class_values: Tensor, mean_weight: float) -> Tensor:
+def _scaled_differences(class_values: Tensor, mean_weight: float) -> Tensor:
     """Return ``(K, K)``: what the distance of each class (column) from the label (row) costs, with its direction."""
     check_non_negative_number("mean_weight", mean_weight)
     return pairwise_differences(class_values) * mean_weight
@@ -154,7 +154,7 @@ class DldlV2Loss(OrdinalLoss):
     source = "Gao, Zhou, Wu, Geng, IJCAI 2018"
     paper_decoder = "mean"
 
-    slopes: Tensor
+    scaled: Tensor
     minus_labels: Tensor
     entropy: Tensor
 
@@ -165,13 +165,13 @@ class DldlV2Loss(OrdinalLoss):
         self.sigma = sigma
         self.mean_weight = mean_weight
         soft_labels = gaussian_labels(self.class_values, sigma)
-        self.register_option("slopes", _slopes(self.class_values, mean_weight))
+        self.register_option("scaled", _scaled_differences(self.class_values, mean_weight))
         self.register_option("minus_labels", -soft_labels)
         self.register_option("entropy", entropies(soft_labels))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`dldl_v2_loss`."""
-        return _loss(logits, target, self.slopes, self.minus_labels, self.entropy, **options)
+        return _loss(logits, target, self.scaled, self.minus_labels, self.entropy, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+# torch has no public name for the derivatives of softmax and its logarithm, `_softmax_backward_data` and
+# `_log_softmax_backward_data`, but its compilers, exporters and other libraries call them.
+
 # Above it softplus returns its argument. The default of 20 drops digits that float64 has.
 THRESHOLD = 80
 LOG2_E = math.log2(math.e)
@@ -33,7 +36,7 @@ def number(value: float, like: Tensor) -> Tensor | float:
         >>> number(3, torch.zeros(2))
         tensor(3.)
     """
-    return torch.scalar_tensor(value, dtype=like.dtype) if like.is_cpu else value
+    return torch.scalar_tensor(value, dtype=like.dtype, device="cpu") if like.is_cpu else value
 
 
 def softplus(x: Tensor) -> Tensor:

@@ -88,7 +88,6 @@ def emd_loss(
         num_classes=logits.shape[-1],
         soft=soft,
         closed_form=True,
-        lookup=True,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,

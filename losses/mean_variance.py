@@ -131,7 +131,6 @@ def _loss(
         target,
         num_classes=logits.shape[-1],
         soft=soft,
-        lookup=True,
         closed_form=constant(differences),
         **options,
     )

@@ -18,7 +18,6 @@ from .checks import (
     check_not_negative,
     check_target,
     check_tensor,
-    is_readable,
 )
 from .closed_form import Gradient, constant, with_gradient
 from .elementary import number
@@ -79,7 +78,6 @@ def reduce_loss(
     num_classes: int,
     soft: PerSample | None = None,
     closed_form: bool = False,
-    lookup: bool = False,
     normalizer: Callable[[Tensor], Tensor] | None = None,
     class_weights: Tensor | None = None,
     sample_weight: Tensor | None = None,
@@ -109,8 +107,6 @@ def reduce_loss(
             ``(N,)`` weighted sums of the losses of all classes. Without it ``hard`` is evaluated at every class, which
             is right but takes ``num_classes`` times the memory.
         closed_form: Whether ``hard`` brings the gradients along, see :func:`with_gradient`.
-        lookup: Whether ``hard`` looks every class up in something of K entries, see :func:`over_batch`: a range that it
-            checks itself is not checked before.
         normalizer: Classes to what each adds to the divisor of ``"mean"``.
         class_weights: ``(num_classes,)``.
         sample_weight: ``(...)``.
@@ -129,70 +125,30 @@ def reduce_loss(
         tensor(5.)
     """
     check_choice("reduction", reduction, REDUCTIONS)
+    batch = as_batch(logits, target, num_classes, class_weights, sample_weight, ignore_index)
+    divisor = _divisor(batch, num_classes, normalizer) if reduction == "mean" else None
+    weight = batch.weight
 
-    def compute(batch: Batch) -> Tensor:
-        weight = batch.weight
-        divisor = _divisor(batch, num_classes, normalizer) if reduction == "mean" else None
+    def reduced(losses: Tensor) -> Tensor:
+        if weight is not None or reduction == "none":
+            losses = _per_sample(losses)
+            losses = losses if weight is None else losses * weight
+        if reduction == "none":
+            return losses
+        return losses.sum() if divisor is None else losses.sum() / divisor
 
-        def reduced(losses: Tensor) -> Tensor:
-            if weight is not None or reduction == "none":
-                losses = _per_sample(losses)
-                losses = losses if weight is None else losses * weight
-            if reduction == "none":
-                return losses
-            return losses.sum() if divisor is None else losses.sum() / divisor
+    def formula(z: Tensor) -> tuple[Tensor, Gradient]:
+        losses, gradients = hard(z, batch.target)
+        return reduced(losses), gradients
 
-        def formula(z: Tensor) -> tuple[Tensor, Gradient]:
-            losses, gradients = hard(z, batch.target)
-            return reduced(losses), gradients
-
-        if batch.measure is not None:
-            return reduced((soft or _at_every_class(hard))(batch.logits, batch.target))
-        if closed_form and constant(weight):
-            return with_gradient(formula, batch.logits, None if weight is None else weight.unsqueeze(-1), divisor)
+    if batch.measure is not None:
+        value = reduced((soft or _at_every_class(hard))(batch.logits, batch.target))
+    elif closed_form and constant(weight):
+        value = with_gradient(formula, batch.logits, None if weight is None else weight.unsqueeze(-1), divisor)
+    else:
         losses = hard(batch.logits, batch.target)
-        return reduced(losses[0] if isinstance(losses, tuple) else losses)
-
-    value = over_batch(compute, logits, target, num_classes, class_weights, sample_weight, ignore_index, lookup=lookup)
+        value = reduced(losses[0] if isinstance(losses, tuple) else losses)
     return value.reshape(logits.shape[:-1]) if reduction == "none" else value
-
-
-def over_batch(
-    compute: Callable[[Batch], Tensor],
-    logits: Tensor,
-    target: Tensor,
-    num_classes: int,
-    class_weights: Tensor | None = None,
-    sample_weight: Tensor | None = None,
-    ignore_index: int = -100,
-    *,
-    lookup: bool = False,
-) -> Tensor:
-    """Return what ``compute`` makes of the arguments of a loss, see :func:`as_batch`.
-
-    Args:
-        compute: A batch to a tensor.
-        logits: As the next five, see :func:`reduce_loss`.
-        target: Classes or class probabilities.
-        num_classes: Number of classes K.
-        class_weights: ``(num_classes,)``.
-        sample_weight: ``(...)``.
-        ignore_index: The class of samples that do not count.
-        lookup: Whether ``compute`` takes something of K entries at every class before anything else, by
-            ``index_select`` or ``gather``. On a CPU these check the range themselves, so that the classes are looked at
-            only where there is something to say of them.
-
-    Example:
-        >>> over_batch(lambda batch: batch.target, torch.zeros(3, 2), torch.tensor([0, 1, -100]), num_classes=2)
-        tensor([0, 1, 0])
-    """
-    arguments = logits, target, num_classes, class_weights, sample_weight, ignore_index
-    if lookup and isinstance(target, Tensor) and is_readable(target) and not 0 <= ignore_index < num_classes:
-        try:
-            return compute(as_batch(*arguments, valid=True))
-        except (IndexError, RuntimeError):
-            pass  # a class that is to be ignored, or one that does not exist
-    return compute(as_batch(*arguments))
 
 
 def as_batch(
@@ -202,12 +158,8 @@ def as_batch(
     class_weights: Tensor | None = None,
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
-    *,
-    valid: bool = False,
 ) -> Batch:
     """Check the arguments of a loss and bring them to one form, see :func:`reduce_loss`.
-
-    ``valid`` says that all classes are valid ones: they are not looked at.
 
     Raises:
         ValueError: if an argument has a wrong type, shape or value; values are looked at on the CPU only.
@@ -217,7 +169,9 @@ def as_batch(
         >>> batch.logits.shape, batch.target, batch.weight
         (torch.Size([2, 3]), tensor([2, 0]), tensor([1., 0.]))
     """
-    if valid and class_weights is None and sample_weight is None and _is_plain(logits, target):
+    # What is right and nothing unusual needs one look: on a small batch the checks cost as much as the arithmetic.
+    usual = class_weights is None and sample_weight is None and _is_flat(logits, target)
+    if usual and not check_classes(target, num_classes, ignore_index):
         return Batch(logits, target, None, None)
     check_floating("logits", logits)
     is_soft = check_target(target, logits, num_classes)
@@ -240,27 +194,26 @@ def as_batch(
         return Batch(flat, weighted, weight, measure)
 
     classes = (target if target.dim() == 1 else target.reshape(-1)).long()
-    if not valid and check_classes(classes, num_classes, ignore_index):
-        counts = classes != ignore_index
-        classes = torch.where(counts, classes, 0)
-        weight = counts.to(logits.dtype) if weight is None else torch.where(counts, weight, 0)
+    if check_classes(classes, num_classes, ignore_index):
+        valid = classes != ignore_index
+        classes = torch.where(valid, classes, 0)
+        weight = valid.to(logits.dtype) if weight is None else torch.where(valid, weight, 0)
     if class_weights is not None:
         own = class_weights.index_select(0, classes)
         weight = own if weight is None else weight * own
     return Batch(flat, classes, weight, None)
 
 
-def _is_plain(logits: Tensor, target: Tensor) -> bool:
-    """Return whether these are right and already what a batch holds; on a small one all the checks cost more than that.
-
-    ``target`` is a tensor on a CPU.
-    """
+def _is_flat(logits: Tensor, target: Tensor) -> bool:
+    """Return whether these are on a CPU, right, and already what a batch holds."""
     return (
         isinstance(logits, Tensor)
+        and isinstance(target, Tensor)
         and logits.is_cpu
+        and target.is_cpu
         and logits.dtype in FULL_PRECISION
-        and logits.dim() == 2
         and target.dtype is torch.int64
+        and logits.dim() == 2
         and target.dim() == 1
         and target.shape[0] == logits.shape[0] > 0
         and logits.shape[1] > 0

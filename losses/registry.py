@@ -136,15 +136,35 @@ def options(name: str) -> list[str]:
         >>> options("mean-variance")
         ['class_values', 'class_weights', 'ignore_index', 'mean_weight', 'reduction', 'variance_weight']
     """
-    found: set[str] = set()
+    return sorted({**_keywords(get(name)), **_keywords(OrdinalLoss)})
+
+
+def own_options(name: str) -> dict[str, Any]:
+    """Return the options of a loss that not every loss has, with their defaults, sorted by name.
+
+    Raises:
+        ValueError: if no loss has this name.
+
+    Example:
+        >>> from ordage.losses import own_options
+        >>> own_options("mean-variance")
+        {'mean_weight': 0.2, 'variance_weight': 0.05}
+    """
+    common = _keywords(OrdinalLoss)
+    return {option: default for option, default in sorted(_keywords(get(name)).items()) if option not in common}
+
+
+def _keywords(loss: type) -> dict[str, Any]:
+    """Return what a class takes by keyword only, with the defaults."""
+    found: dict[str, Any] = {}
     # Constructors hand `**options` to the next one, so a loss has the options of all its base classes.
-    for loss in get(name).__mro__:
-        if "__init__" in vars(loss):
-            parameters = inspect.signature(vars(loss)["__init__"]).parameters.values()
-            found.update(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
-        if loss is OrdinalLoss:
+    for base in loss.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            found = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY} | found
+        if base is OrdinalLoss:
             break
-    return sorted(found)
+    return found
 
 
 def create(

@@ -98,7 +98,6 @@ def regression_loss(
         target,
         num_classes=num_classes,
         soft=soft,
-        lookup=True,
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,

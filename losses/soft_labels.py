@@ -396,7 +396,6 @@ def soft_label_loss_of(logits: Tensor, target: Tensor, minus_labels: Tensor, **o
         target,
         num_classes=logits.shape[-1],
         soft=soft,
-        lookup=True,
         closed_form=constant(minus_labels),
         **options,
     )

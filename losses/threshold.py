@@ -61,7 +61,6 @@ def threshold_loss(
         target,
         num_classes=logits.shape[-1] + 1,
         soft=soft,
-        lookup=True,
         closed_form=constant(task_weights),
         **options,
     )

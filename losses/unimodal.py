@@ -139,7 +139,7 @@ def _loss(
         above = q[..., 1:].flip(-1).cumsum(-1).flip(-1)
         up_to = q[..., :-1].cumsum(-1)
         wrong = above * (-steps).clamp(min=0) + up_to * steps.clamp(min=0)
-        return gaussian + cast_like(step_weights, z)[0, 0] * wrong.sum(-1)  # the label 0 has every step behind it
+        return gaussian + (wrong * cast_like(step_weights[0], z)).sum(-1)  # label 0 has every step behind it
 
     return reduce_loss(
         hard,
@@ -147,7 +147,6 @@ def _loss(
         target,
         num_classes=logits.shape[-1],
         soft=soft,
-        lookup=True,
         closed_form=constant(differences),
         **options,
     )

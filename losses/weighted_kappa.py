@@ -13,7 +13,7 @@ from .class_values import check_class_values, class_values_like, pairwise_differ
 from .closed_form import Gradient, constant, with_gradient
 from .cross_entropy import softmax_log_probs
 from .elementary import number, softmax, softmax_gradient
-from .reduction import Batch, cast_like, full_precision, over_batch
+from .reduction import as_batch, cast_like, full_precision
 from .registry import register
 from .soft_labels import mix
 
@@ -92,18 +92,9 @@ def _loss(
 ) -> Tensor:
     """Return the loss, given the class values ``(K,)`` and the squares of their differences ``(K, K)``."""
     check_choice("reduction", reduction, REDUCTIONS)
+    batch = as_batch(logits, target, logits.shape[-1], class_weights, sample_weight, ignore_index)
+    values, squares = cast_like(values, batch.logits), cast_like(squares, batch.logits)
 
-    def compute(batch: Batch) -> Tensor:
-        return _of_batch(batch, cast_like(values, batch.logits), cast_like(squares, batch.logits), reduction)
-
-    value = over_batch(
-        compute, logits, target, logits.shape[-1], class_weights, sample_weight, ignore_index, lookup=True
-    )
-    return value.reshape(logits.shape[:-1]) if reduction == "none" else value
-
-
-def _of_batch(batch: Batch, values: Tensor, squares: Tensor, reduction: Reduction) -> Tensor:
-    """Return the loss, ``(N,)`` for ``"none"``."""
     # What does not depend on the logits: the squared distances from each label, and the labels' mean and variance.
     # Around the mean label the disagreement of chance is a sum of two variances: nothing cancels.
     mass = batch.weight
@@ -147,7 +138,7 @@ def _of_batch(batch: Batch, values: Tensor, squares: Tensor, reduction: Reductio
     if reduction == "none":
         # Each number depends on every sample, through chance. Two sums for each sample and what is done with them.
         observed, of_predictions = (_expectations(table, batch.logits) for table in (distances, from_mean))
-        return observed / chance_of(weighed(of_predictions.unsqueeze(-1)))
+        return (observed / chance_of(weighed(of_predictions.unsqueeze(-1)))).reshape(logits.shape[:-1])
     if constant(distances, mass):
         return with_gradient(formula, batch.logits, divisor=None if reduction == "sum" else total)
     return formula(batch.logits)[0]

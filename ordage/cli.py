@@ -12,7 +12,7 @@ import sys
 import traceback
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -122,7 +122,8 @@ def _metavar(hint: Any, kind: type) -> str | None:
         if typing.get_origin(member) is typing.Literal
         for choice in typing.get_args(member)
     ]
-    return "|".join(choices) if choices else kind.__name__.upper().replace("STR", "TEXT")
+    numbers = [member.__name__.upper() for member in typing.get_args(hint) if choices and member in (int, float)]
+    return "|".join([*numbers, *choices]) if choices else kind.__name__.upper().replace("STR", "TEXT")
 
 
 def _default(value: Any) -> str:
@@ -204,10 +205,12 @@ def _with_options(
     *,
     names: Sequence[str] | None = None,
     argument: str | None = "data",
+    helps: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the fields of ``config``, or those called ``names``, as flags, and the parameters of ``about``.
 
-    The field ``argument`` is no flag but stands by itself.
+    The field ``argument`` is no flag but stands by itself, and ``helps`` says what a field means where that is another
+    thing than in training.
     It receives the options that the user gave, those of ``--config`` included, and what ``about`` makes of its own.
     """
     hints = typing.get_type_hints(config)
@@ -217,13 +220,14 @@ def _with_options(
         field = config.field(name)
         meta = field.metadata
         kind = _flag_type(hints[name])
+        help_text = helps[name] if helps and name in helps else meta["help"] + _default(field.default)
         if name == argument:
             info = typer.Argument(help=meta["help"], show_default=False)
         else:
             flags = meta["flags"] or ("--" + name.replace("_", "-"),)
             info = typer.Option(
                 *flags,
-                help=meta["help"] + _default(field.default),
+                help=help_text,
                 rich_help_panel=meta["panel"],
                 show_default=False,
                 metavar=None if kind is bool else _metavar(hints[name], kind),
@@ -414,7 +418,17 @@ _OTHER_DATA = (
 
 
 @app.command(name="evaluate")
-@_with_options(DataConfig, _no_work, names=_OTHER_DATA, argument=None)
+@_with_options(
+    DataConfig,
+    _no_work,
+    names=_OTHER_DATA,
+    argument=None,
+    helps={
+        "data": "Another data set to judge the run on; its own test part when left out.",
+        "bins": "Bins to judge on: '0-10,11-20,21+'; '10', that many of equal width; 'width:5', of so many years; "
+        "'years'; those of the run when left out.",
+    },
+)
 def _evaluate(
     options: dict[str, Any],
     _: dict[str, Any],
@@ -543,7 +557,7 @@ def _predict(
         Path | None, typer.Option("--annotate", help="Folder for copies of the images with the age written on them.")
     ] = None,
     detect: Annotated[
-        bool, typer.Option("--detect", help="Find the faces in photographs: a row a face. Needs ordage[detect].")
+        bool, typer.Option("--detect", help="Find the faces in photographs: a row a face. Needs ordage\\[detect].")
     ] = False,
     margin: Annotated[
         float | None,
@@ -617,7 +631,7 @@ def _serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes one that is free.")] = 8000,
     detect: Annotated[
-        bool, typer.Option("--detect", help="Find the faces in photographs. Needs ordage[detect].")
+        bool, typer.Option("--detect", help="Find the faces in photographs. Needs ordage\\[detect].")
     ] = False,
     max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Size of the largest picture.")] = 16,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; the GPU when there is one.")] = None,

@@ -92,7 +92,12 @@ class DataConfig:
         minimum=0,
     )
 
-    img_size: int | None = option(None, "Side of the square input, in pixels.", panel="Input", minimum=8)
+    img_size: int | None = option(
+        None,
+        "Side of the square input, in pixels: 64 for the built-in nets, at most 128 for others, or as arrays have it.",
+        panel="Input",
+        minimum=8,
+    )
     in_chans: Literal[1, 3] | None = option(None, "1 for grey, 3 for colour.", panel="Input")
     fit: Literal["crop", "pad", "stretch"] = option(
         "crop", "How an image that is not square becomes so.", panel="Input"
@@ -192,7 +197,7 @@ class TrainingConfig(DataConfig):
     )
     time_limit: str | None = option(
         None,
-        "Longest time to train, such as 90s, 10m or 1h30m; the learning rate's schedule is fitted into it.",
+        "Longest time of each training, such as 90s, 10m or 1h30m; the learning rate's schedule is fitted into it.",
         panel="Training",
     )
     batch_size: int | None = option(

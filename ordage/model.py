@@ -251,6 +251,11 @@ def make_loss(spec: str, classes: OrdinalScale, class_weights: Tensor | None = N
         UsageError: an option that the loss does not take.
     """
     name, options = parse_loss(spec)
+    own = losses.own_options(name)
+    for key in options:
+        if key not in own:
+            known = f"its options: {', '.join(own)}" if own else "it has none"
+            raise UsageError(f"--loss {spec}: {name} has no option {key!r}{did_you_mean(key, own)} ({known})")
     try:
         return losses.create(name, len(classes), classes.values, class_weights=class_weights, **options)
     except (ValueError, TypeError) as error:

@@ -103,7 +103,7 @@ def print_comparison(comparison: Comparison) -> None:
     rows = [(row["arm"], row, row["seeds"]) for row in report["losses"]]
     seeds = max(len(row["seeds"]) for row in report["losses"])
     mean = f"mean of {seeds} seed{'s' if seeds > 1 else ''} ± their standard deviation"
-    title = f"{_counts(report['test'])} over images, {mean}"
+    title = f"{_counts(report['test'])}, {mean}"
     console.print(headline_table(rows, report["baselines"], report["error_unit"], title).to_rich())
     console.print(_paper_line(report["losses"]), soft_wrap=True)
     for pair in report["pairs"]:
@@ -262,19 +262,28 @@ def print_cache(content: dict[str, Any]) -> None:
     console.print(table)
 
 
-def loss_rows() -> list[dict[str, str]]:
-    """Return name, summary and source of every loss."""
+def loss_rows() -> list[dict[str, Any]]:
+    """Return name, summary, source and options of every loss."""
     from ordage import losses  # with it comes torch, which no other table needs
 
     found = [(name, losses.get(name)) for name in losses.available()]
-    return [{"name": name, "summary": loss.summary, "source": loss.source} for name, loss in found]
+    return [
+        {"name": name, "summary": loss.summary, "source": loss.source, "options": losses.own_options(name)}
+        for name, loss in found
+    ]
 
 
-def print_losses(rows: list[dict[str, str]]) -> None:
+def print_losses(rows: list[dict[str, Any]]) -> None:
     """Print a line a loss."""
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        print(f"{row['name']:<{width}}  {row['summary'].rstrip('.')} [{row['source'].rstrip('.')}]")
+        line = f"{row['name']:<{width}}  {row['summary'].rstrip('.')} [{row['source'].rstrip('.')}]"
+        print(line + "".join(f" :{_as_typed(name, default)}" for name, default in row["options"].items()))
+
+
+def _as_typed(name: str, default: Any) -> str:
+    """Return an option as ``--loss`` takes it, with its default, if it has one that can be typed."""
+    return name if default is None else f"{name}={str(default).lower() if isinstance(default, bool) else default}"
 
 
 def _console() -> Console:
@@ -284,8 +293,8 @@ def _console() -> Console:
 
 
 def _counts(test: dict[str, Any]) -> str:
-    subjects = f" of {test['n_subjects']:,} people" if test["n_subjects"] else ""
-    return f"{test['n']:,} test images{subjects}, {100 * test['confidence']:g} % intervals"
+    subjects, units = (f" of {test['n_subjects']:,} people", "people") if test["n_subjects"] else ("", "images")
+    return f"{test['n']:,} test images{subjects}, {100 * test['confidence']:g} % intervals over {units}"
 
 
 def _print_diagnosis(console: Console, findings: list[dict[str, str]]) -> None:

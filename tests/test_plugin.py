@@ -78,7 +78,7 @@ def test_an_option_that_it_does_not_have_is_a_usage_error_of_one_line(python, ar
 
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "Loss 'mine' has no option 'smothing'; did you mean 'smoothing'?" in line
+    assert "mine has no option 'smothing'; did you mean 'smoothing'? (its options: smoothing)" in line
 
 
 def test_it_keeps_the_contract_whatever_its_option_is(python):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from dlordinal.losses import CDWCELoss
 
-from ordage.losses import CdwCeLoss, cdw_ce_loss
+from ordage.losses import CdwCeLoss, cdw_ce, cdw_ce_loss
 
 LOGITS = 3 * torch.randn(20, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 TARGET = torch.arange(20) % 6
@@ -50,9 +50,10 @@ def test_confident_wrong_answer_costs_its_logit_for_each_step():
     torch.testing.assert_close(logits.grad, torch.tensor([-1.0, -1.0, 2.0]))
 
 
-@pytest.mark.parametrize("certainty", [4.0, 4.5, 4.7, 8.0, 30.0])
+# Between 5.79 and 5.82 the probability of the wrong class passes 0.99, below and above which the loss is computed in
+# two ways; beyond 17 it is 1 in float32.
+@pytest.mark.parametrize("certainty", [4.0, 5.79, 5.82, 8.0, 30.0])
 def test_certainty_of_a_wrong_class_changes_nothing_abruptly(certainty):
-    # Below and above the probability of 0.99 the loss is computed in two ways.
     logits = torch.tensor([[0.3, 0.0, 0.0, certainty], [1.0, 2.0, 0.0, -1.0], [40.0, 1.0, 0.0, 2.0]])
     single, double = logits.clone().requires_grad_(), logits.double().requires_grad_()
     target = torch.tensor([1, 2, 0])
@@ -66,8 +67,28 @@ def test_certainty_of_a_wrong_class_changes_nothing_abruptly(certainty):
     expected = -torch.xlogy(distances.double() ** 2, rest).sum(-1).mean()
     expected.backward()
 
-    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
-    torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(value.double(), expected, rtol=2e-6, atol=0)
+    torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.parametrize(("certainty", "rough"), [(5.79, True), (5.82, False), (math.nan, False)])
+def test_formula_as_it_stands_is_left_where_it_cancels(certainty, rough):
+    logits = torch.tensor([[0.3, 0.0, 0.0, certainty], [40.0, 1.0, 0.0, 2.0]])
+    target = torch.tensor([1, 0])
+
+    with torch.no_grad():
+        assert (cdw_ce._unless_nearly_certain(logits, target, torch.ones(2, 4)) is not None) == rough
+
+
+def test_sample_that_is_not_a_number_leaves_the_others_alone():
+    logits = torch.tensor([[math.nan, 0.0, 0.0], [0.0, 0.0, 200.0]], requires_grad=True)
+
+    losses = cdw_ce_loss(logits, torch.tensor([0, 0]), alpha=1.0, reduction="none")
+    losses[1].backward()
+
+    assert losses[0].isnan()
+    torch.testing.assert_close(losses[1], torch.tensor(2 * (200 - math.log(2))))
+    torch.testing.assert_close(logits.grad[1], torch.tensor([-1.0, -1.0, 2.0]))
 
 
 def test_two_equal_largest_logits_are_no_special_case():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from ordage.losses import coral_loss, corn_loss, mean_variance_loss, reduce_loss, softmax_loss
+from ordage.losses import available, coral_loss, corn_loss, create, mean_variance_loss, reduce_loss, softmax_loss
 
 
 def squared_distance(logits, classes):
@@ -36,37 +36,6 @@ def test_normalizer_divides_the_mean_only():
     assert reduce_loss(squared_distance, logits, target, reduction="sum", **options) == 5
 
 
-class TestLookup:
-    """Formulas that take an entry of K at every class: the range is checked there."""
-
-    table = torch.tensor([1.0, 10.0, 100.0])
-
-    def loss(self, target, **options):
-        def hard(logits, classes):
-            return logits[:, 0] * self.table.index_select(0, classes)
-
-        return reduce_loss(hard, torch.tensor([[1.0], [2.0]]), target, num_classes=3, lookup=True, **options)
-
-    def test_classes_in_range(self):
-        assert self.loss(torch.tensor([0, 2]), reduction="sum") == 1 + 2 * 100
-
-    @pytest.mark.parametrize("ignored", [-100, 255, 1])
-    def test_a_class_to_ignore(self, ignored):
-        assert self.loss(torch.tensor([2, ignored]), ignore_index=ignored) == 100
-
-    @pytest.mark.parametrize("wrong", [-1, 3])
-    def test_a_class_that_does_not_exist(self, wrong):
-        with pytest.raises(ValueError, match=f"`target` to hold classes from 0 to 2, .*, but got {wrong}"):
-            self.loss(torch.tensor([0, wrong]))
-
-    def test_an_error_of_the_formula_stays_what_it_is(self):
-        def hard(logits, classes):
-            raise RuntimeError("out of memory")
-
-        with pytest.raises(RuntimeError, match=r"^out of memory$"):
-            reduce_loss(hard, torch.zeros(1, 2), torch.tensor([0]), num_classes=3, lookup=True)
-
-
 def test_numbers_that_sum_up_to_the_losses():
     def parts(logits, classes):
         return torch.stack([squared_distance(logits, classes), torch.ones(len(logits))], dim=-1)
@@ -78,6 +47,19 @@ def test_numbers_that_sum_up_to_the_losses():
     assert reduce_loss(parts, logits, target, num_classes=2) == (2 + 5) / 2
     assert reduce_loss(parts, logits, target, **weights) == (3 * 2 + 5) / 4
     assert reduce_loss(parts, logits, torch.eye(2), num_classes=2) == (2 + 5) / 2
+
+
+@pytest.mark.parametrize("name", available())
+def test_device_that_others_have_made_the_default_does_not_matter(name):
+    loss = create(name, num_classes=4)
+    logits = torch.zeros(3, loss.out_features, requires_grad=True)
+    target = torch.tensor([0, 3, 1])
+
+    with torch.device("meta"):
+        value = loss(logits, target)
+        value.backward()
+
+    assert value.device.type == logits.grad.device.type == "cpu"
 
 
 def test_gradient_reaches_soft_targets():

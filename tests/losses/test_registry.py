@@ -4,7 +4,18 @@ import sys
 import pytest
 
 import ordage.losses
-from ordage.losses import CoralLoss, OrdinalLoss, SoftmaxLoss, available, create, get, options, register
+from ordage.losses import (
+    CdwCeLoss,
+    CoralLoss,
+    OrdinalLoss,
+    SoftmaxLoss,
+    available,
+    create,
+    get,
+    options,
+    own_options,
+    register,
+)
 
 
 def test_available_is_sorted_and_holds_the_promised_losses():
@@ -42,6 +53,12 @@ def test_unknown_option_names_the_loss_its_options_and_the_closest():
 
 def test_options_of_a_loss_are_its_own_and_those_of_all():
     assert set(options("coral")) - set(options("softmax")) == {"monotone", "task_weights"}
+
+
+def test_own_options_come_with_their_defaults():
+    assert own_options("coral") == {"monotone": False, "task_weights": None}
+    assert own_options("softmax") == {}
+    assert repr(CdwCeLoss(5)) == repr(CdwCeLoss(5, **own_options("cdw-ce")))
 
 
 class TestRegister:

@@ -149,6 +149,45 @@ def test_losses_lists_every_loss_with_its_source(ordage):
     )
 
 
+def test_losses_tells_the_options_as_they_are_typed(ordage):
+    from ordage.model import parse_loss
+
+    lines = {line.split()[0]: line for line in ordage("losses").stdout.splitlines()}
+
+    assert lines["emd"].endswith("(arXiv:1611.05916)]")
+    assert lines["cdw-ce"].endswith("] :alpha=2.0")
+    assert lines["coral"].endswith("] :monotone=false :task_weights")
+    assert parse_loss("coral:monotone=false") == ("coral", {"monotone": False})
+
+
+def test_option_that_a_loss_does_not_have_is_told_with_those_it_has(ordage):
+    result = ordage("fit", "demo", "--loss", "mean-variance:mean_wieght=1")
+
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == (
+        "ordage: error: --loss mean-variance:mean_wieght=1: mean-variance has no option 'mean_wieght'; "
+        "did you mean 'mean_weight'? (its options: mean_weight, variance_weight)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "unsaid"),
+    [
+        ("evaluate", "its own test part when left out", "built-in demo set"),
+        ("evaluate", "those of the run when left out", "quantile"),
+        ("predict", "Needs ordage[detect].", "Needs ordage."),
+        ("fit", "FLOAT|find", "demo set when left out. (default: demo) (default"),
+    ],
+)
+def test_help_says_what_holds_for_the_command(ordage, monkeypatch, command, said, unsaid):
+    monkeypatch.setenv("COLUMNS", "300")
+
+    words = " ".join(ordage(command, "--help").stdout.split())
+
+    assert said in words
+    assert unsaid not in words
+
+
 def test_the_version_is_that_of_the_installed_package(ordage):
     from importlib.metadata import version
 
