@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .closed_form import Gradient, over
-from .elementary import softplus
+from .elementary import softplus_over
 
 
 def older_signs(num_classes: int, like: Tensor) -> Tensor:
@@ -43,12 +43,12 @@ def binary_terms(
         (tensor([[6.9315e-01, 4.2484e-18]]), tensor([[ 5.0000e-01, -4.2484e-18]]))
     """
     signed = z * signs if asked is None else torch.addcmul(asked, z, signs)
-    terms = softplus(signed)
+    terms, slopes = softplus_over(signed)
     if task_weights is not None:
         terms = torch.mul(terms, task_weights, out=over(terms))
 
     def gradient() -> Tensor:
-        gradients = signed.sigmoid_().mul_(signs)
+        gradients = slopes().mul_(signs)
         return gradients if task_weights is None else gradients.mul_(task_weights)
 
     return terms, gradient

@@ -63,3 +63,29 @@ def test_exponential_in_place(samples):
 
     assert result is x
     torch.testing.assert_close(result, expected)
+
+
+@pytest.mark.parametrize("largest", [20.0, 1e4], ids=["one exponential", "would overflow"])
+@pytest.mark.parametrize("samples", [4, 4096], ids=["few numbers", "many"])
+def test_softplus_and_its_slope(samples, largest):
+    x = draw(samples, 4)
+    x[0] = torch.tensor([largest, 0.0, -80.0, -torch.inf])
+    expected, slopes_expected = torch.logaddexp(x, torch.zeros(())), 1 / (1 + torch.exp(-x))
+
+    with torch.no_grad():
+        values, slopes = elementary.softplus_over(x.float())
+        slopes = slopes()
+
+    torch.testing.assert_close(values.double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(slopes.double(), slopes_expected, rtol=1e-5, atol=0)
+
+
+def test_softplus_of_what_is_not_a_number_concerns_only_that():
+    x = draw(4096, 4).float()
+    x[1, 2] = torch.nan
+    with torch.no_grad():
+        values, slopes = elementary.softplus_over(x.clone())
+        wrong = torch.stack([values, slopes()]).isnan()
+
+    assert wrong.sum() == 2
+    assert wrong[:, 1, 2].all()
