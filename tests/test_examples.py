@@ -11,6 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["plain_pytorch.py", "lightning_module.py"])
 def test_training_takes_the_error_well_below_that_of_a_constant(script, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -64,6 +64,7 @@ def test_the_command_line_lists_it(python):
     assert "ordage-plugin-loss, an example" in line
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_with_it_and_its_option(python, arrays, tmp_path):
     options = ("--epochs", "1", "--device", "cpu", "-q", "--out", tmp_path, "--name", "run")
     done = python("-m", "ordage", "fit", arrays, "--loss", "mine:smoothing=0.2", *options)

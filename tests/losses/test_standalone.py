@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ordage.losses
 
 OTHERS = ["numpy", "pandas", "scipy", "timm", "torchvision", "sklearn", "typer", "accelerate", "pydantic", "rich"]
@@ -23,6 +25,7 @@ def copied(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_copy_under_another_name_keeps_the_contract_with_torch_alone(tmp_path):
     script = """
 import torch

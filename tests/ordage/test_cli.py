@@ -47,6 +47,7 @@ def test_fit_writes_the_run_directory(ordage, arrays, tmp_path):
     assert not list(run.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_runs_again_to_the_same_figures(ordage, arrays):
     first = ordage("fit", arrays, *QUICK, "--out", "o", "--name", "a", "--lr", "0.003", "--json")
     again = ordage("fit", "--config", "o/a/config.yaml", "-q", "--out", "o", "--name", "b", "--json")
@@ -111,6 +112,7 @@ def test_without_a_command_the_help_is_shown(ordage):
     assert "compare" in result.stdout
 
 
+@pytest.mark.slow
 def test_overwrite_starts_anew_and_resume_of_a_finished_run_prints_it(ordage, arrays):
     first = ordage("fit", arrays, *QUICK, "--out", "o", "--name", "a", "--json")
     refused = ordage("fit", arrays, *QUICK, "--out", "o", "--name", "a")

@@ -140,6 +140,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(arrays, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_and_repeats_no_finished_cell(faces, tmp_path):
     options = SMALL | {
         "data": str(faces),
@@ -238,6 +239,7 @@ def test_one_fold_of_several_can_be_asked_for(faces, tmp_path):
     assert cells_of(result) == [("softmax", 0, 2, 0.008)]
 
 
+@pytest.mark.slow
 def test_learning_rates_are_chosen_on_validation_for_each_loss_alike(arrays, tmp_path):
     rates = (1e-5, 4e-3)
     options = TINY | {"losses": ("coral",), "seeds": (0, 1), "lrs": rates, "epochs": 2}
@@ -252,6 +254,7 @@ def test_learning_rates_are_chosen_on_validation_for_each_loss_alike(arrays, tmp
     assert len(list((result.path / "cells").iterdir())) == 4 + 2
 
 
+@pytest.mark.slow
 def test_cells_side_by_side_give_what_one_after_another_gives(arrays, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     options = TINY | {"losses": ("coral",), "seeds": (0, 1), "data": str(arrays)}
@@ -273,6 +276,7 @@ def test_cells_side_by_side_give_what_one_after_another_gives(arrays, tmp_path, 
         assert told[0] == told[1]
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_in_a_process_of_its_own_is_reported(arrays, tmp_path):
     options = TINY | {"losses": ("coral:no=1",), "seeds": (0,), "data": str(arrays), "out": tmp_path}
     with pytest.raises(UsageError):
@@ -307,6 +311,7 @@ def test_a_loss_of_this_process_alone_is_not_given_to_others(arrays, tmp_path):
         unregister("homemade")
 
 
+@pytest.mark.slow
 def test_on_a_cpu_cells_are_trained_side_by_side_unasked(arrays, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)  # whatever this machine has
     options = TINY | {"losses": ("softmax",), "seeds": (0, 1), "data": str(arrays), "out": tmp_path, "verbosity": 1}
@@ -319,6 +324,7 @@ def test_on_a_cpu_cells_are_trained_side_by_side_unasked(arrays, tmp_path, monke
     assert "side by side" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_side_by_side_it_goes_on_with_the_same_result(arrays, tmp_path):
     options = {**SMALL, "epochs": 6, "data": str(arrays), "losses": ("coral",), "seeds": (0, 1), "jobs": 2}
     whole = ordage.compare(**options, out=tmp_path, name="whole")

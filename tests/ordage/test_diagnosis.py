@@ -29,6 +29,7 @@ def test_a_model_that_cannot_move_learned_nothing_and_says_one_thing(faces, tmp_
     assert "nothing learned" not in names(found)
 
 
+@pytest.mark.slow
 def test_ages_that_have_nothing_to_do_with_the_images_are_learned_by_heart(tmp_path):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (900, 24, 24), dtype=np.uint8)

@@ -84,6 +84,7 @@ def exported(request, run, tmp_path_factory):
     return request.param, told["file"], told["verified"]
 
 
+@pytest.mark.slow
 def test_the_file_says_what_the_model_says_where_there_is_no_ordage(run, exported, drawn, tmp_path):
     kind, file, verified = exported
     found, about = answers_elsewhere(kind, file, drawn.images[:64], tmp_path)
@@ -222,6 +223,7 @@ def test_the_folder_holds_the_model_and_a_card_that_tells_what_was_measured(run,
     )
 
 
+@pytest.mark.slow
 def test_an_exported_folder_can_be_exported_and_used_again(run, faces, ordage, tmp_path):
     ordage("export", run.path, "--out", "first")
     result = ordage("export", "first", "--format", "torch", "--out", "second", "--tta", "none")
@@ -245,6 +247,7 @@ def test_views_of_ones_own_travel_and_the_card_says_that_they_were_not_judged(ru
     assert ordage("predict", "plain", image).stdout == ordage("predict", run.path, image, "--tta", "none").stdout
 
 
+@pytest.mark.slow
 def test_a_file_of_other_views_goes_when_the_model_beside_it_changes(run, ordage, tmp_path):
     ordage("export", run.path, "--format", "torch", "--out", "model")
     ordage("export", run.path, "--format", "onnx", "--out", "model")
@@ -297,6 +300,7 @@ def test_a_file_that_resizes_otherwise_is_not_kept(run, ordage, tmp_path, monkey
     assert not list((tmp_path / "wrong").iterdir())
 
 
+@pytest.mark.slow
 def test_nothing_of_another_model_is_left_in_the_folder(run, arrays, ordage, tmp_path):
     other = package.fit(data=str(arrays), model="ordage_tiny", device="cpu", epochs=1, verbosity=0, out=tmp_path)
     (other.best / "calibration.json").unlink()

@@ -103,6 +103,7 @@ def pillow_reads(content):
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Pillow's own, in pillow_reads
 def test_of_two_thousand_broken_images_each_is_used_or_listed(tmp_path):
     generator = np.random.default_rng(0)
@@ -167,6 +168,7 @@ def images(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_odd_fields_cost_their_line_and_no_other(images):
     generator = np.random.default_rng(0)
     file = images / "labels.csv"

@@ -125,6 +125,7 @@ def command(hub, home, *arguments, token=None):
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_answers_as_the_one_here(hub, exported, faces, tmp_path):
     hub.files |= {file.name: file.read_bytes() for file in exported.iterdir()}
     image = min(faces.iterdir())

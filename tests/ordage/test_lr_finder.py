@@ -37,6 +37,7 @@ def test_losses_that_are_not_finite_end_the_search():
         suggest_lr([0.1], [math.nan])
 
 
+@pytest.mark.slow
 def test_a_found_rate_is_saved_and_gone_on_with(arrays, tmp_path):
     options = {**SMALL, "data": str(arrays), "out": tmp_path, "name": "run"}
     run = ordage.fit(**options, lr="find")

@@ -106,6 +106,7 @@ def test_layer_decay_reaches_into_each():
         assert scale[f"head.members.{member}.weight"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_of_several_is_judged_loaded_and_exported(arrays, tmp_path):
     run = ordage.fit(**SMALL, data=str(arrays), members=2, epochs=1, out=tmp_path, verbosity=0)
 

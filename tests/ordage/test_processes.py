@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 import ordage
 from ordage.runs import Run
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ["--model", "seed_cnn", "--img-size", "24", "--in-chans", "1", "--device", "cpu", "--batch-size", "8"]
 TRAIN += ["--opt", "adamw", "--lr", "5e-4"]  # Muon, and a higher rate, make rounding errors of small gradients larger
 TRAIN += ["--precision", "fp32"]

@@ -62,6 +62,7 @@ def uninterrupted(faces, tmp_path_factory):
     return Run(out / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(faces, tmp_path, uninterrupted, how):
     run = Run(tmp_path / "run")
@@ -86,6 +87,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(faces, tmp_path, unin
     assert run.report["test"] == uninterrupted.report["test"]
 
 
+@pytest.mark.slow
 def test_a_run_without_name_is_found_by_its_options(faces, tmp_path, uninterrupted):
     command = [part for part in start_fit(faces, tmp_path, "x") if part not in ("--name", "x")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -251,6 +253,7 @@ def greedy(pretrained=False, **kwargs):
     return build_model_with_cfg(Greedy, "greedy", pretrained, **kwargs)
 
 
+@pytest.mark.slow
 def test_where_memory_ends_a_batch_is_done_in_pieces_with_the_same_result(arrays, tmp_path, monkeypatch, capsys):
     options = {"data": str(arrays), "epochs": 2, "model": "greedy", "batch_size": 16, "augment": "none", "seed": 3}
     options["precision"] = "fp32"
