@@ -337,10 +337,11 @@ def is_transformed() -> bool:
 
 
 def is_readable(value: Tensor) -> bool:
-    """Whether looking at the values neither waits for a device nor breaks a graph or a ``vmap``.
+    """Whether looking at the values neither waits for a device nor breaks a graph, a ``vmap`` or a batched gradient.
 
     Example:
         >>> is_readable(torch.zeros(2)), is_readable(torch.zeros(2, device="meta"))
         (True, False)
     """
-    return value.is_cpu and not is_transformed()
+    # The last is what torch.autograd.grad(is_grads_batched=True) hands to a backward.
+    return value.is_cpu and not is_transformed() and not torch._C._functorch.is_legacy_batchedtensor(value)

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import is_transformed
+from .checks import is_readable, is_transformed
 
 Gradient = Callable[[], Tensor]
-"""Returns a gradient. It runs at most once, where nothing is recorded, and may overwrite all that the value left."""
+"""Returns a gradient, that may be overwritten. It runs at most once, where nothing is recorded, and may overwrite all that
+the value left."""
 
 
 def over(buffer: Tensor) -> Tensor | None:
@@ -55,8 +56,7 @@ def with_gradient(
         formula: ``(N, C)`` logits to a value and its gradient: a scalar and ``(N, C)``, or ``(N,)`` with one row of the
             gradient for each number. Where the value is recorded it has to be differentiable by itself.
         logits: ``(N, C)``.
-        weight: What each row of the gradient that comes along has to be multiplied by, ``(N, 1)``. It shares the pass
-            over ``(N, C)`` in which the outer gradient is multiplied, and so does the divisor.
+        weight: What each row of the gradient that comes along has to be multiplied by, ``(N, 1)``.
         divisor: What all of that gradient has to be divided by.
 
     Returns:
@@ -85,10 +85,13 @@ class _WithGradient(torch.autograd.Function):
         divisor: Tensor | float | None,
     ) -> Tensor:
         value, gradient = formula(logits)
+        slopes = gradient()
+        if weight is not None:
+            slopes.mul_(weight if divisor is None else weight / divisor)
+        elif divisor is not None:
+            slopes.div_(divisor)
         ctx.formula = formula
-        ctx.weight = weight
-        ctx.divisor = divisor
-        ctx.save_for_backward(logits, gradient())
+        ctx.save_for_backward(logits, slopes)
         return value
 
     @staticmethod
@@ -97,7 +100,8 @@ class _WithGradient(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True: somebody differentiates the gradient
             value = ctx.formula(logits)[0]
             return torch.autograd.grad(value, logits, outer, create_graph=True)[0], None, None, None
-        scale = outer.unsqueeze(-1) if outer.dim() else outer
-        scale = scale if ctx.weight is None else scale * ctx.weight
-        scale = scale if ctx.divisor is None else scale / ctx.divisor
-        return gradient * scale, None, None, None
+        if outer.dim():
+            outer = outer.unsqueeze(-1)
+        elif is_readable(outer) and outer.item() == 1:  # as it is for a loss that backward() is called on
+            return gradient, None, None, None
+        return gradient * outer, None, None, None

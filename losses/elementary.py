@@ -109,7 +109,7 @@ def exp_over(x: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return x.exp()
     # One operation less is worth more than the faster one on a few numbers.
-    return x.exp_() if x.numel() < MANY else x.mul_(LOG2_E).exp2_()
+    return x.exp_() if x.numel() < MANY else x.mul_(number(LOG2_E, x)).exp2_()
 
 
 def softmax(z: Tensor) -> Tensor:

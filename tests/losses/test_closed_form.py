@@ -27,6 +27,36 @@ def test_gradient_may_be_asked_for_twice():
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("name", available())
+def test_gradient_is_kept_from_those_who_change_theirs(name):
+    loss = create(name, 4)
+    logits = torch.randn(6, loss.out_features, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    value = loss(logits, torch.arange(6) % 4)
+
+    value.backward(retain_graph=True)
+    first = logits.grad.clone()
+    logits.grad.mul_(7)  # as an optimizer that clips it would
+    logits.grad = None
+    value.backward(retain_graph=True)
+    assert torch.equal(logits.grad, first)
+    value.backward()  # added to the one that is there
+    torch.testing.assert_close(logits.grad, 2 * first)
+
+
+@pytest.mark.parametrize("name", available())
+def test_gradient_is_scaled_by_what_is_done_with_the_loss(name):
+    loss = create(name, 4)
+    logits = torch.randn(6, loss.out_features, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    value = loss(logits, torch.arange(6) % 4)
+    (plain,) = torch.autograd.grad(value, logits, retain_graph=True)
+
+    (scaled,) = torch.autograd.grad(3 * value, logits, retain_graph=True)
+    torch.testing.assert_close(scaled, 3 * plain)
+    outer = torch.tensor([1.0, -2.0])
+    (batched,) = torch.autograd.grad(value, logits, outer, is_grads_batched=True)
+    torch.testing.assert_close(batched, outer[:, None, None] * plain)
+
+
 def test_third_derivative_is_right():
     logits = torch.tensor([[2.0]], requires_grad=True, dtype=torch.float64)
 
