@@ -16,8 +16,8 @@ from torch import Tensor
 from .checks import is_readable, is_transformed
 
 Gradient = Callable[[], Tensor]
-"""Returns a gradient, that may be overwritten. It runs at most once, where nothing is recorded, and may overwrite all that
-the value left."""
+"""Returns a gradient, which may be overwritten. It runs at most once, where nothing is recorded, and may overwrite all
+that the value left."""
 
 
 def over(buffer: Tensor) -> Tensor | None:
