@@ -54,7 +54,8 @@ def with_gradient(
 
     Args:
         formula: ``(N, C)`` logits to a value and its gradient: a scalar and ``(N, C)``, or ``(N,)`` with one row of the
-            gradient for each number. Where the value is recorded it has to be differentiable by itself.
+            gradient for each number. Where the value is recorded it has to be differentiable by itself. The gradient
+            is overwritten: it has to be a tensor of its own, neither the logits nor a table.
         logits: ``(N, C)``.
         weight: What each row of the gradient that comes along has to be multiplied by, ``(N, 1)``.
         divisor: What all of that gradient has to be divided by.
@@ -101,7 +102,9 @@ class _WithGradient(torch.autograd.Function):
             value = ctx.formula(logits)[0]
             return torch.autograd.grad(value, logits, outer, create_graph=True)[0], None, None, None
         if outer.dim():
-            outer = outer.unsqueeze(-1)
-        elif is_readable(outer) and outer.item() == 1:  # as it is for a loss that backward() is called on
-            return gradient, None, None, None
-        return gradient * outer, None, None, None
+            return gradient * outer.unsqueeze(-1), None, None, None
+        # As a rule backward() is called on the loss itself, once: then the gradient is handed on as it is. Where the
+        # graph is kept it is needed again, and must not be shared with those who may change theirs.
+        kept = torch._C._autograd._get_current_graph_task_keep_graph
+        handed_on = is_readable(outer) and outer.item() == 1 and not kept()
+        return gradient if handed_on else gradient * outer, None, None, None

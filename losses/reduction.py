@@ -99,7 +99,7 @@ def reduce_loss(
     Args:
         hard: ``(N, C)`` logits of at least float32 and ``(N,)`` valid classes to the losses, ``(N,)``, or ``(N, ...)``
             numbers that sum up to them. With ``closed_form=True`` a pair of these and what returns the gradients of the
-            losses, ``(N, C)``.
+            losses, ``(N, C)``, a tensor of their own, which is overwritten.
         logits: ``(..., C)``.
         target: Classes ``(...)``, integers, or class probabilities ``(..., num_classes)``.
         num_classes: Number of classes K.

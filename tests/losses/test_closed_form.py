@@ -39,6 +39,8 @@ def test_gradient_is_kept_from_those_who_change_theirs(name):
     logits.grad = None
     value.backward(retain_graph=True)
     assert torch.equal(logits.grad, first)
+    (shared,) = torch.autograd.grad(value, logits, retain_graph=True)
+    shared.numpy()[:] = 0  # unseen by torch
     value.backward()  # added to the one that is there
     torch.testing.assert_close(logits.grad, 2 * first)
 
