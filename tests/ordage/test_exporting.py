@@ -354,6 +354,7 @@ def test_a_file_that_does_not_answer_as_the_model_is_not_kept(run, ordage, tmp_p
     assert not list((tmp_path / "wrong").iterdir())
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named(run):
     code = "import sys; sys.modules['onnxscript'] = None; from ordage.cli import main; main()"
     command = [sys.executable, "-c", code, "export", str(run.path), "--out", "nowhere"]

@@ -138,6 +138,7 @@ def test_a_model_of_the_hub_answers_as_the_one_here(hub, exported, faces, tmp_pa
     assert fetched == {"model.json", "model.safetensors", "calibration.json"}  # nothing that it does not need
 
 
+@pytest.mark.slow
 def test_what_the_hub_does_not_have_is_told_in_one_line(hub, exported, faces, tmp_path):
     result = command(hub, tmp_path, "predict", "hf:somebody/else", min(faces.iterdir()))
 
@@ -166,6 +167,7 @@ def test_push_without_a_network_says_so(hub, exported, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_not_the_networks_fault(hub, exported, faces, tmp_path):
     hub.files |= {file.name: file.read_bytes() for file in exported.iterdir()}
     (tmp_path / "hub").write_text("a file where the cache should be")

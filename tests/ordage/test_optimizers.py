@@ -84,6 +84,7 @@ def test_deterministic_algorithms_are_asked_for_by_each_run_anew(arrays, tmp_pat
         assert torch.are_deterministic_algorithms_enabled() == wanted
 
 
+@pytest.mark.slow
 def test_a_compiled_model_learns_the_same(arrays, tmp_path):
     options = {**SMALL, "data": str(arrays), "model": "seed_cnn", "img_size": 12, "opt": "sgd", "out": tmp_path}
     options["precision"] = "fp32"

@@ -197,6 +197,7 @@ def test_evaluate_writes_a_page_too(compared, tmp_path, ordage):
     assert ordage("evaluate", first, "--open").returncode == 2
 
 
+@pytest.mark.slow
 def test_runs_that_are_alike_but_for_an_option_are_told_apart_by_where_they_lie(arrays, tmp_path):
     options = {**SMALL, "epochs": 1, "data": str(arrays), "loss": "softmax", "out": tmp_path}
     runs = [package.fit(**options, ema=ema, name=f"ema{place}") for place, ema in enumerate((0.0, 0.9))]

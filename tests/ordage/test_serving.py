@@ -128,6 +128,7 @@ def test_a_program_is_no_picture(server):
 UNFINISHED = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc"
 
 
+@pytest.mark.slow
 def test_ctrl_c_does_not_wait_for_a_picture_that_never_arrives(run):
     with serving(run) as (address, process):
         place = ("127.0.0.1", int(address.rpartition(":")[2]))
