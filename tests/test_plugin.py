@@ -74,6 +74,7 @@ def test_the_command_line_trains_with_it_and_its_option(python, arrays, tmp_path
     assert "mine:smoothing=0.2" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_an_option_that_it_does_not_have_is_a_usage_error_of_one_line(python, arrays, tmp_path):
     done = python("-m", "ordage", "fit", arrays, "--loss", "mine:smothing=0.2", "--out", tmp_path, "-q")
 

@@ -434,6 +434,7 @@ def test_differences_are_also_told_by_the_other_figures(finished):
         assert pair["difference"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_report_in_between_does_not_end_a_comparison(arrays, tmp_path, ordage):
     options = TINY | {"losses": ("softmax",), "seeds": (0, 1), "data": str(arrays), "out": tmp_path, "name": "c"}
     package.compare(**options)

@@ -26,6 +26,7 @@ def faults(how):
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.slow
 def test_the_pages_of_freed_tensors_are_used_again():
     assert faults("keep") < 0.1 * faults("give back")
 

@@ -199,6 +199,7 @@ def test_without_a_calibration_there_is_no_interval(tmp_path):
     assert np.isnan(high).all()
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_model_and_a_card_that_tells_what_was_measured(run, faces, ordage):
     result = ordage("export", run.path)
     folder = run.path / "export"

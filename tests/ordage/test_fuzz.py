@@ -197,6 +197,7 @@ def test_odd_fields_cost_their_line_and_no_other(images):
     assert used > 0.7 * 12 * COUNT // 2
 
 
+@pytest.mark.slow
 def test_of_broken_tables_each_is_read_or_refused_in_a_line(images):
     generator = np.random.default_rng(0)
     file = images / "labels.csv"

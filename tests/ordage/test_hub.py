@@ -147,6 +147,7 @@ def test_what_the_hub_does_not_have_is_told_in_one_line(hub, exported, faces, tm
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_a_network_it_says_so(hub, faces, tmp_path):
     hub.shutdown()
     hub.server_close()

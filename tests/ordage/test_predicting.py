@@ -247,6 +247,7 @@ def test_what_cannot_be_done_is_told_in_one_line(run, tmp_path, ordage, argument
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_ends_it_quietly(run, faces):
     command = f"{sys.executable} -m ordage predict {run.path} {faces} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)

@@ -155,6 +155,7 @@ def test_a_report_is_made_anew_without_the_data(compared, tmp_path, nasty_faces)
     assert compared.report["verdicts"][0] in html.unescape(text)
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared_as_a_comparison_would(compared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cells = [cell.run.path for cell in compared.cells]
