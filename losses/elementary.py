@@ -71,8 +71,11 @@ def log_sigmoid(x: Tensor) -> Tensor:
 def softplus_over(x: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
     r"""Return the softplus of an intermediate result, and what returns its derivative :math:`\sigma(x)`.
 
-    Where nothing is recorded, both may overwrite x, and the derivative is to be asked for once, after the last use of
-    x; only there it may be asked for. Many numbers have fewer digits than by :func:`softplus`, see :func:`exp_over`.
+    Where nothing is recorded, the derivative may be asked for, once; x is overwritten. Many numbers have fewer digits
+    than those of :func:`softplus`, see :func:`exp_over`.
+
+    Args:
+        x: Of any shape, which both results have.
 
     Example:
         >>> with torch.no_grad():
