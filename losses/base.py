@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, Self, TypedDict, Unpack
+from typing import ClassVar, Generic, Literal, Self, TypedDict, TypeVar, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from .checks import (
 from .heads import linear_head, set_bias
 
 Decoder = Literal["mode", "median", "mean"]
+T = TypeVar("T")
 
 
 class CallOptions(TypedDict, total=False):
@@ -40,6 +41,31 @@ class LossOptions(TypedDict, total=False):
     class_weights: Tensor | Sequence[float] | None
     ignore_index: int
     reduction: Reduction
+
+
+class Option(Generic[T]):
+    """An attribute that reads a tensor of :meth:`OrdinalLoss.register_option`.
+
+    Without it the tensor is found too, but last, after all else that a module may hold: a loss of a few samples spends
+    a twentieth of its time on that.
+
+    Example:
+        >>> class Scaled(nn.Module):
+        ...     scale: Option[Tensor] = Option()
+        >>> module = Scaled()
+        >>> module.register_buffer("scale", torch.ones(1), persistent=False)
+        >>> module.scale
+        tensor([1.])
+    """
+
+    def __set_name__(self, owner: type[nn.Module], name: str) -> None:
+        self.name = name
+
+    def __get__(self, module: nn.Module, owner: type[nn.Module] | None = None) -> T:
+        try:
+            return cast(T, module._buffers[self.name])
+        except (AttributeError, KeyError):  # asked of the class, or before it is registered
+            raise AttributeError(self.name) from None
 
 
 class OrdinalLoss(nn.Module, ABC):
@@ -88,8 +114,8 @@ class OrdinalLoss(nn.Module, ABC):
     separable: ClassVar[bool] = True
     predicts_point: ClassVar[bool] = False
 
-    class_values: Tensor
-    class_weights: Tensor | None
+    class_values: Option[Tensor] = Option()
+    class_weights: Option[Tensor | None] = Option()
 
     def __init__(
         self,

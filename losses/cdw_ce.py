@@ -7,7 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .checks import Reduction, check_floating, check_positive_number, is_readable
 from .class_values import class_values_like, pairwise_differences
 from .closed_form import Gradient, over
@@ -164,7 +164,7 @@ class CdwCeLoss(OrdinalLoss):
     source = "Polat et al. 2022 (arXiv:2202.05167)"
     paper_decoder = "mode"
 
-    minus_distances: Tensor
+    minus_distances: Option[Tensor] = Option()
 
     def __init__(self, num_classes: int, *, alpha: float = 2.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)

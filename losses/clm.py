@@ -10,7 +10,7 @@ from typing import Literal, Unpack, get_args
 import torch
 from torch import Tensor, nn
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .checks import Reduction, as_prior, check_choice, check_floating, check_width
 from .closed_form import Gradient
 from .elementary import log1mexp, log_sigmoid, softplus
@@ -199,8 +199,8 @@ class ClmLoss(OrdinalLoss):
     source = "McCullagh 1980; Vargas, Gutiérrez, Hervás-Martínez 2020 (doi:10.1016/j.neucom.2020.03.034)"
     paper_decoder = "mode"
 
-    sides: Tensor
-    ends: Tensor
+    sides: Option[Tensor] = Option()
+    ends: Option[Tensor] = Option()
 
     def __init__(self, num_classes: int, *, link: LinkName = "logit", **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)

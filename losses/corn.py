@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .binary import binary_terms, older_signs
 from .checks import Reduction, as_weights, check_choice, check_floating, check_tensor
 from .closed_form import Gradient, constant
@@ -188,10 +188,10 @@ class CornLoss(OrdinalLoss):
     source = "Shi, Cao, Raschka 2021 (arXiv:2111.08851)"
     paper_decoder = "median"
 
-    task_weights: Tensor | None
-    signs: Tensor
-    asked: Tensor
-    tasks_asked: Tensor
+    task_weights: Option[Tensor | None] = Option()
+    signs: Option[Tensor] = Option()
+    asked: Option[Tensor] = Option()
+    tasks_asked: Option[Tensor] = Option()
 
     def __init__(
         self,

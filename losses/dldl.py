@@ -7,7 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .checks import Reduction, check_floating
 from .class_values import check_class_values, class_values_like
 from .closed_form import Gradient, constant
@@ -128,8 +128,8 @@ class DldlLoss(OrdinalLoss):
     source = "Gao, Xing, Xie, Wu, Geng 2017 (arXiv:1611.01731)"
     paper_decoder = "mean"
 
-    minus_labels: Tensor
-    entropy: Tensor
+    minus_labels: Option[Tensor] = Option()
+    entropy: Option[Tensor] = Option()
 
     def __init__(self, num_classes: int, *, sigma: float = 2.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)

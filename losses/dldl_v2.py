@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .checks import Reduction, check_floating, check_non_negative_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, over
@@ -154,9 +154,9 @@ class DldlV2Loss(OrdinalLoss):
     source = "Gao, Zhou, Wu, Geng, IJCAI 2018"
     paper_decoder = "mean"
 
-    scaled: Tensor
-    minus_labels: Tensor
-    entropy: Tensor
+    scaled: Option[Tensor] = Option()
+    minus_labels: Option[Tensor] = Option()
+    entropy: Option[Tensor] = Option()
 
     def __init__(
         self, num_classes: int, *, sigma: float = 2.0, mean_weight: float = 1.0, **options: Unpack[LossOptions]

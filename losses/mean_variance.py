@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .checks import Reduction, check_floating, check_non_negative_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, over
@@ -159,7 +159,7 @@ class MeanVarianceLoss(OrdinalLoss):
     source = "Pan, Han, Shan, Chen, CVPR 2018"
     paper_decoder = "mean"
 
-    differences: Tensor
+    differences: Option[Tensor] = Option()
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .checks import (
     Reduction,
     as_integer,
@@ -455,7 +455,7 @@ class SoftLabelLoss(OrdinalLoss):
     source = "Liu et al. 2020 (Neurocomputing 388)"
     paper_decoder = "mode"
 
-    minus_labels: Tensor
+    minus_labels: Option[Tensor] = Option()
 
     def __init__(
         self,

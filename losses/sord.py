@@ -6,7 +6,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .checks import Reduction, check_floating
 from .class_values import check_class_values, class_values_like
 from .cross_entropy import softmax_log_probs
@@ -95,7 +95,7 @@ class SordLoss(OrdinalLoss):
     source = "Díaz, Marathe, CVPR 2019"
     paper_decoder = "mode"
 
-    minus_labels: Tensor
+    minus_labels: Option[Tensor] = Option()
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .binary import binary_terms, older_signs
 from .checks import as_weights, check_floating, check_tensor, check_width
 from .closed_form import Gradient, constant
@@ -137,8 +137,8 @@ class ThresholdLoss(OrdinalLoss):
 
     paper_decoder = "median"
 
-    task_weights: Tensor | None
-    signs: Tensor
+    task_weights: Option[Tensor | None] = Option()
+    signs: Option[Tensor] = Option()
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .binary import older_signs
 from .checks import Reduction, check_floating, check_non_negative_number, check_positive_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
@@ -188,9 +188,9 @@ class UnimodalLoss(OrdinalLoss):
     source = "Li et al., CVPR 2022 (arXiv:2204.00309)"
     paper_decoder = "mean"
 
-    differences: Tensor
-    step_weights: Tensor
-    floor: Tensor
+    differences: Option[Tensor] = Option()
+    step_weights: Option[Tensor] = Option()
+    floor: Option[Tensor] = Option()
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from .base import CallOptions, LossOptions, OrdinalLoss
+from .base import CallOptions, LossOptions, Option, OrdinalLoss
 from .checks import REDUCTIONS, Reduction, check_choice, check_floating
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, with_gradient
@@ -170,7 +170,7 @@ class WeightedKappaLoss(OrdinalLoss):
     paper_decoder = "mode"
     separable = False
 
-    squares: Tensor
+    squares: Option[Tensor] = Option()
 
     def __init__(self, num_classes: int, **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)
