@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .checks import is_readable
+from .checks import is_readable, is_transformed
 
 # torch has no public name for the derivatives of softmax and its logarithm, `_softmax_backward_data` and
 # `_log_softmax_backward_data`, but its compilers, exporters and other libraries call them.
@@ -38,11 +39,23 @@ torch.log1p(torch.full((64,), -0.0, dtype=torch.float32, device="cpu"))
 def number(value: float, like: Tensor) -> Tensor | float:
     """Return a number as an operand for ``like``: as a tensor on a CPU, where every operation would make one of it.
 
+    It must not be overwritten: the next one to ask gets the same tensor.
+
     Example:
         >>> number(3, torch.zeros(2))
         tensor(3.)
     """
-    return torch.scalar_tensor(value, dtype=like.dtype, device="cpu") if like.is_cpu else value
+    if not like.is_cpu:
+        return value
+    # One that is made while a compiler, torch.func or a mode that fakes tensors is at work belongs to that work alone.
+    make = _make_number.__wrapped__ if type(like) is not Tensor or is_transformed() else _make_number
+    return make(value, like.dtype)
+
+
+@lru_cache(maxsize=256)
+def _make_number(value: float, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # or the tensor could not be used where something is recorded
+        return torch.scalar_tensor(value, dtype=dtype, device="cpu")
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -163,7 +176,7 @@ def log_softmax_gradient(outer: Tensor, log_probs: Tensor) -> Tensor:
     """
     if _in_parts(log_probs):
         return outer.addcmul_(exp_over(log_probs), outer.sum(-1, keepdim=True), value=-1)
-    return torch._log_softmax_backward_data(outer, log_probs, -1, log_probs.dtype)
+    return torch._log_softmax_backward_data(outer, log_probs, -1, log_probs.dtype, out=_place_of(outer))
 
 
 def softmax_gradient(outer: Tensor, probs: Tensor, exact: bool = False) -> Tensor:
@@ -187,8 +200,13 @@ def softmax_gradient(outer: Tensor, probs: Tensor, exact: bool = False) -> Tenso
         gradient = outer.mul_(probs)
         gradient.addcmul_(probs, gradient.sum(-1, keepdim=True), value=-1)
     else:
-        gradient = torch._softmax_backward_data(outer, probs, -1, probs.dtype)
+        gradient = torch._softmax_backward_data(outer, probs, -1, probs.dtype, grad_input=_place_of(outer))
     return gradient.addcmul_(probs, gradient.sum(-1, keepdim=True), value=-1) if exact else gradient
+
+
+def _place_of(outer: Tensor) -> Tensor | None:
+    """Return where a gradient may go: over ``outer`` on a CPU, where a kernel reads a number before it writes there."""
+    return outer if outer.is_cpu else None
 
 
 def _in_parts(z: Tensor) -> bool:

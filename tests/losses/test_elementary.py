@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from ordage.losses import elementary
@@ -89,3 +90,34 @@ def test_softplus_of_what_is_not_a_number_concerns_only_that():
 
     assert wrong.sum() == 2
     assert wrong[:, 1, 2].all()
+
+
+class TestNumber:
+    def test_one_that_was_made_in_inference_mode_may_be_recorded(self):
+        with torch.inference_mode():
+            elementary.number(0.375, torch.zeros(1))
+        x = torch.ones(1, requires_grad=True)
+
+        (elementary.number(0.375, x.detach()) * x).backward()
+
+        assert x.grad == 0.375
+
+    def test_one_that_was_made_under_a_transform_does_not_outlive_it(self):
+        def scaled(x):
+            return (x * elementary.number(0.625, x)).sum()
+
+        assert torch.func.grad(scaled)(torch.ones(3)).tolist() == [0.625] * 3
+        assert torch.func.vmap(scaled)(torch.ones(2, 3)).tolist() == [1.875] * 2
+        assert scaled(torch.ones(3)) == 1.875
+
+    def test_one_that_was_made_among_fake_tensors_is_not_handed_to_real_ones(self):
+        with FakeTensorMode():
+            assert isinstance(elementary.number(0.875, torch.zeros(1)), FakeTensor)
+        assert elementary.number(0.875, torch.zeros(1)) == 0.875
+        with FakeTensorMode():  # nor the other way round
+            torch.zeros(1) * elementary.number(0.875, torch.zeros(1))
+
+    def test_types_do_not_share_one(self):
+        numbers = [elementary.number(0.1, torch.zeros(1, dtype=dtype)) for dtype in (torch.float32, torch.float64)]
+
+        assert [number.item() for number in numbers] == [torch.tensor(0.1).item(), 0.1]
