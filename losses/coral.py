@@ -8,7 +8,7 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from .base import LossOptions
-from .checks import Reduction, as_prior
+from .checks import Reduction, as_prior, check_floating
 from .heads import OrderedHead, coral_head
 from .registry import register
 from .threshold import ThresholdLoss, threshold_log_probs, threshold_loss
@@ -54,6 +54,7 @@ def coral_loss(
         >>> coral_loss(torch.zeros(2, 100), torch.tensor([0, 100]))
         tensor(69.3147)
     """
+    check_floating("logits", logits)
     return threshold_loss(
         logits,
         target,

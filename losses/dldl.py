@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from .base import CallOptions, LossOptions, Option, OrdinalLoss
@@ -14,7 +13,7 @@ from .closed_form import Gradient, constant
 from .cross_entropy import softmax_log_probs
 from .reduction import cast_like, reduce_loss
 from .registry import register
-from .soft_labels import cross_entropy_to, gaussian_labels, mix
+from .soft_labels import cross_entropy_to, gaussian_labels, information_of, mix
 
 
 def dldl_loss(
@@ -54,6 +53,7 @@ def dldl_loss(
     Source: Gao, Xing, Xie, Wu, Geng 2017 (arXiv:1611.01731), with its standard deviation of 2 years.
 
     Example:
+        >>> import torch
         >>> dldl_loss(gaussian_labels(range(5))[3].log(), torch.tensor(3)).abs() < 1e-12
         tensor(True)
     """
@@ -65,7 +65,7 @@ def dldl_loss(
         logits,
         target,
         -soft_labels,
-        entropies(soft_labels),
+        information_of(soft_labels),
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -74,17 +74,17 @@ def dldl_loss(
 
 
 def _loss(
-    logits: Tensor, target: Tensor, minus_labels: Tensor, entropy: Tensor, **options: Unpack[CallOptions]
+    logits: Tensor, target: Tensor, minus_labels: Tensor, information: Tensor, **options: Unpack[CallOptions]
 ) -> Tensor:
-    """Return the divergence, given minus the label distributions, one a row, ``(K, K)``, and their entropies."""
+    """Return the divergence, given minus the label distributions, one a row, and their :func:`information_of`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        terms, gradient = cross_entropy_to(cast_like(minus_labels, z).index_select(0, y), z)
-        return terms.sum(-1) - cast_like(entropy, z).index_select(0, y), gradient
+        minus_q, own = (cast_like(table, z).index_select(0, y) for table in (minus_labels, information))
+        return cross_entropy_to(minus_q, z, own)
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         terms, _ = cross_entropy_to(mix(q, minus_labels), z)
-        return (terms - q * cast_like(entropy, z)).sum(-1)
+        return (terms + q * cast_like(information, z).sum(-1)).sum(-1)
 
     return reduce_loss(
         hard,
@@ -95,16 +95,6 @@ def _loss(
         closed_form=constant(minus_labels),
         **options,
     )
-
-
-def entropies(soft_labels: Tensor) -> Tensor:
-    """Return the entropy of each row, ``(K,)``.
-
-    Example:
-        >>> entropies(torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
-        tensor([0.6931, -0.0000])
-    """
-    return -torch.xlogy(soft_labels, soft_labels).sum(-1)
 
 
 @register("dldl")
@@ -120,6 +110,7 @@ class DldlLoss(OrdinalLoss):
         ValueError: if an argument has a wrong type, shape or value.
 
     Example:
+        >>> import torch
         >>> DldlLoss(num_classes=101)(torch.zeros(1, 101), torch.tensor([50]))
         tensor(2.5030)
     """
@@ -129,18 +120,18 @@ class DldlLoss(OrdinalLoss):
     paper_decoder = "mean"
 
     minus_labels: Option[Tensor] = Option()
-    entropy: Option[Tensor] = Option()
+    information: Option[Tensor] = Option()
 
     def __init__(self, num_classes: int, *, sigma: float = 2.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)
         self.sigma = sigma
         soft_labels = gaussian_labels(self.class_values, sigma)
         self.register_option("minus_labels", -soft_labels)
-        self.register_option("entropy", entropies(soft_labels))
+        self.register_option("information", information_of(soft_labels))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`dldl_loss`."""
-        return _loss(logits, target, self.minus_labels, self.entropy, **options)
+        return _loss(logits, target, self.minus_labels, self.information, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

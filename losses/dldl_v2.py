@@ -13,11 +13,10 @@ from .checks import Reduction, check_floating, check_non_negative_number
 from .class_values import check_class_values, class_values_like, pairwise_differences
 from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs
-from .dldl import entropies
 from .elementary import exp_over, log_softmax, number
 from .reduction import cast_like, reduce_loss
 from .registry import register
-from .soft_labels import cross_entropy_to, gaussian_labels, mix
+from .soft_labels import cross_entropy_to, gaussian_labels, information_of, mix
 
 
 def dldl_v2_loss(
@@ -73,7 +72,7 @@ def dldl_v2_loss(
         target,
         _scaled_differences(values, mean_weight),
         -soft_labels,
-        entropies(soft_labels),
+        information_of(soft_labels),
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -86,16 +85,16 @@ def _loss(
     target: Tensor,
     scaled: Tensor,
     minus_labels: Tensor,
-    entropy: Tensor,
+    information: Tensor,
     **options: Unpack[CallOptions],
 ) -> Tensor:
-    """Return the loss, given :func:`_scaled_differences`, and minus the label distributions with their entropies."""
+    """Return the loss, given :func:`_scaled_differences`, and minus the labels with their :func:`information_of`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        minus_q = cast_like(minus_labels, z).index_select(0, y)
-        deviations = cast_like(scaled, z).index_select(0, y)
+        tables = (minus_labels, information, scaled)
+        minus_q, own, deviations = (cast_like(table, z).index_select(0, y) for table in tables)
         log_probs = log_softmax(z)
-        divergence = (minus_q * log_probs).sum(-1) - cast_like(entropy, z).index_select(0, y)
+        divergence = torch.addcmul(own, minus_q, log_probs, out=over(own)).sum(-1, keepdim=True)
         probs = exp_over(log_probs)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         first = torch.mul(probs, deviations, out=over(deviations))
@@ -107,13 +106,13 @@ def _loss(
             # here d and m - a_y are times lambda.
             return first.mul_(bias.sign_()).addcmul_(probs, number(1, size) - size).add_(minus_q)
 
-        return divergence + size.squeeze(-1), gradient
+        return divergence + size, gradient
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         values = cast_like(scaled[0], z)  # only differences matter
         terms, _ = cross_entropy_to(mix(q, minus_labels), z)
         mean = (F.softmax(z, dim=-1) * values).sum(-1, keepdim=True)
-        return (terms + q * ((mean - values).abs() - cast_like(entropy, z))).sum(-1)
+        return (terms + q * ((mean - values).abs() + cast_like(information, z).sum(-1))).sum(-1)
 
     return reduce_loss(
         hard,
@@ -156,7 +155,7 @@ class DldlV2Loss(OrdinalLoss):
 
     scaled: Option[Tensor] = Option()
     minus_labels: Option[Tensor] = Option()
-    entropy: Option[Tensor] = Option()
+    information: Option[Tensor] = Option()
 
     def __init__(
         self, num_classes: int, *, sigma: float = 2.0, mean_weight: float = 1.0, **options: Unpack[LossOptions]
@@ -167,11 +166,11 @@ class DldlV2Loss(OrdinalLoss):
         soft_labels = gaussian_labels(self.class_values, sigma)
         self.register_option("scaled", _scaled_differences(self.class_values, mean_weight))
         self.register_option("minus_labels", -soft_labels)
-        self.register_option("entropy", entropies(soft_labels))
+        self.register_option("information", information_of(soft_labels))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`dldl_v2_loss`."""
-        return _loss(logits, target, self.scaled, self.minus_labels, self.entropy, **options)
+        return _loss(logits, target, self.scaled, self.minus_labels, self.information, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

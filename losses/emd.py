@@ -61,17 +61,19 @@ def emd_loss(
         # At the label p - 1 is minus the sum of the others, not one minus a number near one. So the differences are the
         # mass before k, and minus the mass behind it.
         probs = softmax(z)
-        others = torch.scatter(probs, -1, own, 0)
+        at_label = probs.gather(-1, own)
+        others = torch.scatter(probs, -1, own, 0, out=over(probs))
         missing = torch.scatter(others, -1, own, -others.sum(-1, keepdim=True), out=over(others))
         differences = missing.cumsum(-1)
-        losses = torch.square(differences, out=over(missing)).sum(-1, keepdim=True)
+        squares = differences.square()
+        losses = squares.sum(-1, keepdim=True)
 
         def gradient() -> Tensor:
-            # dl/dp_j = 2 sum_{k >= j} D_k, here less its value at the label and its expectation, 2 sum_k D_k^2, which
-            # softmax does not see.
-            before = torch.cumsum(differences, -1, out=missing).sub_(differences)
+            # dl/dp_j = 2 sum_{k >= j} D_k, less its expectation, which is its value at the label and 2 sum_k D_k^2.
+            before = torch.cumsum(differences, -1, out=squares).sub_(differences)
             center = before.gather(-1, own).sub_(losses)
-            return softmax_gradient(torch.sub(center.add_(center), before, alpha=2, out=before), probs)
+            slopes = torch.sub(center.add_(center), before, alpha=2, out=before)
+            return softmax_gradient(slopes, missing.scatter_(-1, own, at_label))
 
         return losses, gradient
 

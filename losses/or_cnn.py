@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .checks import Reduction
+from .checks import Reduction, check_floating
 from .registry import register
 from .threshold import ThresholdLoss, threshold_log_probs, threshold_loss
 
@@ -50,6 +50,7 @@ def or_cnn_loss(
         >>> or_cnn_loss(torch.zeros(2, 100), torch.tensor([0, 100]))
         tensor(69.3147)
     """
+    check_floating("logits", logits)
     return threshold_loss(
         logits,
         target,

@@ -25,7 +25,7 @@ from .checks import (
     describe,
 )
 from .class_values import pairwise_differences
-from .closed_form import Gradient, constant
+from .closed_form import Gradient, constant, over
 from .cross_entropy import softmax_log_probs
 from .elementary import log_softmax, log_softmax_gradient
 from .reduction import cast_like, reduce_loss
@@ -401,12 +401,14 @@ def soft_label_loss_of(logits: Tensor, target: Tensor, minus_labels: Tensor, **o
     )
 
 
-def cross_entropy_to(minus_labels: Tensor, z: Tensor) -> tuple[Tensor, Gradient]:
-    """Return the terms, ``(N, K)``, of the cross-entropy of the softmax of ``z`` to distributions, and its gradient.
+def cross_entropy_to(minus_labels: Tensor, z: Tensor, information: Tensor | None = None) -> tuple[Tensor, Gradient]:
+    r"""Return the terms, ``(N, K)``, of the cross-entropy of the softmax of ``z`` to distributions, and its gradient.
 
     Args:
-        minus_labels: Minus the distributions, ``(N, K)``. Overwritten by the gradient.
+        minus_labels: Minus the distributions q, ``(N, K)``. Overwritten by the gradient.
         z: ``(N, K)``.
+        information: What :func:`information_of` returns of each q, ``(N, K)``: with it they are the terms
+            :math:`q_j \log(q_j / p_j)` of the Kullback-Leibler divergence. May be overwritten.
 
     Example:
         >>> terms, gradient = cross_entropy_to(torch.tensor([[-0.5, -0.5]]), torch.zeros(1, 2))
@@ -414,7 +416,21 @@ def cross_entropy_to(minus_labels: Tensor, z: Tensor) -> tuple[Tensor, Gradient]
         (tensor([[0.3466, 0.3466]]), tensor([[0., 0.]]))
     """
     log_probs = log_softmax(z)
-    return minus_labels * log_probs, lambda: log_softmax_gradient(minus_labels, log_probs)
+    if information is None:
+        terms = minus_labels * log_probs
+    else:
+        terms = torch.addcmul(information, minus_labels, log_probs, out=over(information))
+    return terms, lambda: log_softmax_gradient(minus_labels, log_probs)
+
+
+def information_of(soft_labels: Tensor) -> Tensor:
+    r"""Return :math:`q_j \log q_j` of each probability; a row sums to minus its entropy.
+
+    Example:
+        >>> information_of(torch.tensor([0.5, 0.5, 0.0]))
+        tensor([-0.3466, -0.3466,  0.0000])
+    """
+    return torch.xlogy(soft_labels, soft_labels)
 
 
 def mix(weights: Tensor, table: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def threshold_loss(
     """Return the sum of the binary cross-entropies of "older than class k".
 
     Args:
-        logits: ``(..., K - 1)``.
+        logits: ``(..., K - 1)``, known to be a floating-point tensor.
         target: Classes ``(...)``, integers, or class probabilities ``(..., K)``.
         task_weights: The weights of the tasks, ``(K - 1,)``; ones without.
         signs: What :func:`older_signs` returns, if it is at hand.
@@ -36,7 +36,6 @@ def threshold_loss(
         >>> threshold_loss(torch.zeros(1, 2), torch.tensor([0]))  # 2 log 2
         tensor(1.3863)
     """
-    check_floating("logits", logits)
     if task_weights is not None:
         check_tensor("task_weights", task_weights, (logits.shape[-1],), logits.device)
 

@@ -102,15 +102,17 @@ def _loss(
         bias = products.sum(-1, keepdim=True)
         from_mean = torch.sub(deviations, bias, out=over(deviations))
         products = torch.mul(probs, from_mean, out=over(products))
-        between = torch.mul(products, from_mean, out=over(products)).sum(-1, keepdim=True)
+        products = torch.mul(products, from_mean, out=over(products))
+        between = products.sum(-1, keepdim=True)
         variance = between + cast_like(floor, z)
         ratio = bias / variance
         size = ratio * bias
 
         # The weight is negative before the label: a step times it is positive in the wrong direction.
         turned = cast_like(step_weights, z).index_select(0, y)
-        steps = probs[:, 1:] - probs[:, :-1]
-        wrong = torch.mul(steps, turned, out=over(steps))
+        steps = turned.shape[-1]
+        wrong = probs.narrow(-1, 1, steps) - probs.narrow(-1, 0, steps)
+        wrong = torch.mul(wrong, turned, out=over(wrong))
         wrong = torch.clamp(wrong, min=0, out=over(wrong))
         detour = wrong.sum(-1, keepdim=True)
 
@@ -119,10 +121,11 @@ def _loss(
             # step.
             of_variance = (number(1, size) - size).div_(variance + variance)
             expected = torch.addcmul(detour, of_variance, between)
-            slopes = torch.addcmul(expected.neg_(), from_mean, torch.addcmul(ratio, from_mean, of_variance))
+            slopes = torch.addcmul(ratio, from_mean, of_variance, out=products)
+            slopes = torch.addcmul(expected.neg_(), from_mean, slopes, out=slopes)
             pull = turned.mul_(wrong.sign_())
-            slopes[:, 1:].add_(pull)
-            slopes[:, :-1].sub_(pull)
+            slopes.narrow(-1, 1, steps).add_(pull)
+            slopes.narrow(-1, 0, steps).sub_(pull)
             return softmax_gradient(slopes, probs)
 
         return torch.add(detour, variance.log() + size, alpha=0.5), gradient
