@@ -130,8 +130,8 @@ def _asked(num_classes: int, like: Tensor) -> Tensor:
 
 
 def _tasks_asked(num_classes: int, like: Tensor) -> Tensor:
-    """Return how many tasks the chain of each class reaches, ``(K,)``, int64."""
-    return torch.arange(1, num_classes + 1, device=like.device).clamp_(max=num_classes - 1)
+    """Return how many tasks the chain of each class reaches, ``(K,)``, float32."""
+    return torch.arange(1, num_classes + 1, dtype=torch.float32, device=like.device).clamp_(max=num_classes - 1)
 
 
 def corn_log_probs(logits: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ class CornLoss(OrdinalLoss):
         """Return the number of tasks that each sample is asked, or 1 for ``normalization="samples"``."""
         if self.normalization == "samples":
             return super().normalizer(target)
-        return self.tasks_asked.index_select(0, target.reshape(-1).long()).reshape(target.shape).float()
+        return self.tasks_asked.index_select(0, target.reshape(-1).long()).reshape(target.shape)
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""
