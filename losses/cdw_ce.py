@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import CallOptions, LossOptions, Option, OrdinalLoss
-from .checks import Reduction, check_floating, check_positive_number, is_readable
+from .checks import Reduction, check_floating, check_positive_number, is_readable, is_recorded
 from .class_values import class_values_like, pairwise_differences
 from .closed_form import Gradient, over
 from .cross_entropy import softmax_log_probs
@@ -80,7 +80,7 @@ def _loss(logits: Tensor, target: Tensor, minus_distances: Tensor, **options: Un
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
         minus_weights = cast_like(minus_distances, z).index_select(0, y)
-        rough = None if torch.is_grad_enabled() else _unless_nearly_certain(z, y, minus_weights)
+        rough = None if is_recorded() else _unless_nearly_certain(z, y, minus_weights)
         return rough or _at_any_certainty(z, minus_weights)
 
     def soft(z: Tensor, q: Tensor) -> Tensor:

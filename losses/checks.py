@@ -13,6 +13,7 @@ from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
@@ -326,14 +327,33 @@ def check_distribution(target: Tensor) -> None:
 
 
 def is_transformed() -> bool:
-    """Whether somebody transforms the code as it runs: a compiler, a tracer, or ``torch.func``.
+    """Whether somebody looks at each operation: a compiler, a tracer, ``torch.func``, forward derivatives, or a mode.
+
+    Backward derivatives are not meant, see :func:`torch.is_grad_enabled`.
 
     Example:
         >>> is_transformed()
         False
     """
-    # torch.autograd.Function and torch.jit ask the same private functions; the first has no public one.
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch._C._is_tracing()
+    # torch asks the same private functions and names; there are no public ones.
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._is_tracing()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+    )
+
+
+def is_recorded() -> bool:
+    """Whether what is computed now may be needed again, or seen, by somebody else: nothing may be overwritten.
+
+    Example:
+        >>> with torch.no_grad():
+        ...     is_recorded()
+        False
+    """
+    return torch.is_grad_enabled() or is_transformed()
 
 
 def is_readable(value: Tensor) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import is_readable, is_transformed
+from .checks import is_readable, is_recorded, is_transformed
 
 Gradient = Callable[[], Tensor]
 """Returns a gradient, which may be overwritten. It runs at most once, where nothing is recorded, and may overwrite all
@@ -23,7 +23,7 @@ that the value left."""
 def over(buffer: Tensor) -> Tensor | None:
     """Return what ``out=`` takes for an operation that may overwrite ``buffer``, an intermediate result of its own.
 
-    That is the buffer where nothing is recorded, and None, a fresh tensor, where automatic differentiation looks on.
+    That is the buffer where nothing is recorded, and None, a fresh tensor, where somebody looks on.
 
     Example:
         >>> numbers = torch.zeros(2)
@@ -31,7 +31,7 @@ def over(buffer: Tensor) -> Tensor | None:
         ...     torch.exp(numbers, out=over(numbers)) is numbers
         True
     """
-    return None if torch.is_grad_enabled() else buffer
+    return None if is_recorded() else buffer
 
 
 def constant(*options: Tensor | None) -> bool:

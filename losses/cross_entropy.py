@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from .base import CallOptions, OrdinalLoss
-from .checks import Reduction, check_floating
+from .checks import Reduction, check_floating, is_recorded
 from .closed_form import Gradient, over
 from .elementary import exp_over, log_softmax, softplus
 from .reduction import full_precision, reduce_loss
@@ -119,7 +119,7 @@ def softmax_at(z: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     others = torch.scatter(others, -1, own, 0, out=over(others))
     error = others.sum(-1, keepdim=True)
     # The logarithm of 0 is right, but its derivative is not a number.
-    held = error.clamp(min=torch.finfo(z.dtype).tiny) if torch.is_grad_enabled() else error
+    held = error.clamp(min=torch.finfo(z.dtype).tiny) if is_recorded() else error
     return others, error, softplus(held.log() - mine)
 
 

@@ -13,7 +13,7 @@ from .closed_form import Gradient, constant
 from .cross_entropy import softmax_log_probs
 from .reduction import cast_like, reduce_loss
 from .registry import register
-from .soft_labels import cross_entropy_to, gaussian_labels, information_of, mix
+from .soft_labels import cross_entropy_to, gaussian_labels, minus_entropy_of, mix
 
 
 def dldl_loss(
@@ -65,7 +65,7 @@ def dldl_loss(
         logits,
         target,
         -soft_labels,
-        information_of(soft_labels),
+        minus_entropy_of(soft_labels),
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -74,17 +74,17 @@ def dldl_loss(
 
 
 def _loss(
-    logits: Tensor, target: Tensor, minus_labels: Tensor, information: Tensor, **options: Unpack[CallOptions]
+    logits: Tensor, target: Tensor, minus_labels: Tensor, minus_entropy: Tensor, **options: Unpack[CallOptions]
 ) -> Tensor:
-    """Return the divergence, given minus the label distributions, one a row, and their :func:`information_of`."""
+    """Return the divergence, given minus the label distributions, one a row, and their :func:`minus_entropy_of`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        minus_q, own = (cast_like(table, z).index_select(0, y) for table in (minus_labels, information))
-        return cross_entropy_to(minus_q, z, own)
+        minus_q, own_terms = (cast_like(table, z).index_select(0, y) for table in (minus_labels, minus_entropy))
+        return cross_entropy_to(minus_q, z, own_terms)
 
     def soft(z: Tensor, q: Tensor) -> Tensor:
         terms, _ = cross_entropy_to(mix(q, minus_labels), z)
-        return (terms + q * cast_like(information, z).sum(-1)).sum(-1)
+        return (terms + q * cast_like(minus_entropy, z).sum(-1)).sum(-1)
 
     return reduce_loss(
         hard,
@@ -120,18 +120,18 @@ class DldlLoss(OrdinalLoss):
     paper_decoder = "mean"
 
     minus_labels: Option[Tensor] = Option()
-    information: Option[Tensor] = Option()
+    minus_entropy: Option[Tensor] = Option()
 
     def __init__(self, num_classes: int, *, sigma: float = 2.0, **options: Unpack[LossOptions]) -> None:
         super().__init__(num_classes, **options)
         self.sigma = sigma
         soft_labels = gaussian_labels(self.class_values, sigma)
         self.register_option("minus_labels", -soft_labels)
-        self.register_option("information", information_of(soft_labels))
+        self.register_option("minus_entropy", minus_entropy_of(soft_labels))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`dldl_loss`."""
-        return _loss(logits, target, self.minus_labels, self.information, **options)
+        return _loss(logits, target, self.minus_labels, self.minus_entropy, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

@@ -16,7 +16,7 @@ from .cross_entropy import softmax_log_probs
 from .elementary import exp_over, log_softmax, number
 from .reduction import cast_like, reduce_loss
 from .registry import register
-from .soft_labels import cross_entropy_to, gaussian_labels, information_of, mix
+from .soft_labels import cross_entropy_to, gaussian_labels, minus_entropy_of, mix
 
 
 def dldl_v2_loss(
@@ -72,7 +72,7 @@ def dldl_v2_loss(
         target,
         _scaled_differences(values, mean_weight),
         -soft_labels,
-        information_of(soft_labels),
+        minus_entropy_of(soft_labels),
         class_weights=class_weights,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
@@ -85,16 +85,16 @@ def _loss(
     target: Tensor,
     scaled: Tensor,
     minus_labels: Tensor,
-    information: Tensor,
+    minus_entropy: Tensor,
     **options: Unpack[CallOptions],
 ) -> Tensor:
-    """Return the loss, given :func:`_scaled_differences`, and minus the labels with their :func:`information_of`."""
+    """Return the loss, given :func:`_scaled_differences`, and minus the labels with their :func:`minus_entropy_of`."""
 
     def hard(z: Tensor, y: Tensor) -> tuple[Tensor, Gradient]:
-        tables = (minus_labels, information, scaled)
-        minus_q, own, deviations = (cast_like(table, z).index_select(0, y) for table in tables)
+        tables = (minus_labels, minus_entropy, scaled)
+        minus_q, own_terms, deviations = (cast_like(table, z).index_select(0, y) for table in tables)
         log_probs = log_softmax(z)
-        divergence = torch.addcmul(own, minus_q, log_probs, out=over(own)).sum(-1, keepdim=True)
+        divergence = torch.addcmul(own_terms, minus_q, log_probs, out=over(own_terms)).sum(-1, keepdim=True)
         probs = exp_over(log_probs)
         # Products and sums, not a matrix product: autocast and TF32 would round the values.
         first = torch.mul(probs, deviations, out=over(deviations))
@@ -112,7 +112,7 @@ def _loss(
         values = cast_like(scaled[0], z)  # only differences matter
         terms, _ = cross_entropy_to(mix(q, minus_labels), z)
         mean = (F.softmax(z, dim=-1) * values).sum(-1, keepdim=True)
-        return (terms + q * ((mean - values).abs() + cast_like(information, z).sum(-1))).sum(-1)
+        return (terms + q * ((mean - values).abs() + cast_like(minus_entropy, z).sum(-1))).sum(-1)
 
     return reduce_loss(
         hard,
@@ -155,7 +155,7 @@ class DldlV2Loss(OrdinalLoss):
 
     scaled: Option[Tensor] = Option()
     minus_labels: Option[Tensor] = Option()
-    information: Option[Tensor] = Option()
+    minus_entropy: Option[Tensor] = Option()
 
     def __init__(
         self, num_classes: int, *, sigma: float = 2.0, mean_weight: float = 1.0, **options: Unpack[LossOptions]
@@ -166,11 +166,11 @@ class DldlV2Loss(OrdinalLoss):
         soft_labels = gaussian_labels(self.class_values, sigma)
         self.register_option("scaled", _scaled_differences(self.class_values, mean_weight))
         self.register_option("minus_labels", -soft_labels)
-        self.register_option("information", information_of(soft_labels))
+        self.register_option("minus_entropy", minus_entropy_of(soft_labels))
 
     def compute_loss(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         """Return :func:`dldl_v2_loss`."""
-        return _loss(logits, target, self.scaled, self.minus_labels, self.information, **options)
+        return _loss(logits, target, self.scaled, self.minus_labels, self.minus_entropy, **options)
 
     def compute_log_probs(self, logits: Tensor) -> Tensor:
         """Return :func:`softmax_log_probs`."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from .checks import is_readable, is_transformed
+from .checks import is_readable, is_recorded, is_transformed
 
 # torch has no public name for the derivatives of softmax and its logarithm, `_softmax_backward_data` and
 # `_log_softmax_backward_data`, but its compilers, exporters and other libraries call them.
@@ -48,14 +48,16 @@ def number(value: float, like: Tensor) -> Tensor | float:
     if not like.is_cpu:
         return value
     # One that is made while a compiler, torch.func or a mode that fakes tensors is at work belongs to that work alone.
-    make = _make_number.__wrapped__ if type(like) is not Tensor or is_transformed() else _make_number
+    make = _make_number if type(like) is not Tensor or is_transformed() else _kept_number
     return make(value, like.dtype)
 
 
-@lru_cache(maxsize=256)
 def _make_number(value: float, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # or the tensor could not be used where something is recorded
         return torch.scalar_tensor(value, dtype=dtype, device="cpu")
+
+
+_kept_number = lru_cache(maxsize=256)(_make_number)
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -97,7 +99,7 @@ def softplus_over(x: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
         (tensor([ 0.6931, 80.0000]), tensor([0.5000, 1.0000]))
     """
     # One exponential for both, but some more small operations, and one look at whether it would overflow.
-    one = not torch.is_grad_enabled() and x.numel() >= 4 * MANY and is_readable(x) and x.amax().item() <= THRESHOLD
+    one = not is_recorded() and x.numel() >= 4 * MANY and is_readable(x) and x.amax().item() <= THRESHOLD
     if not one:
         return softplus(x), x.sigmoid_
     powers = exp_over(x)
@@ -129,7 +131,7 @@ def exp_over(x: Tensor) -> Tensor:
         >>> exp_over(torch.tensor([0.0, -1.0]))
         tensor([1.0000, 0.3679])
     """
-    if torch.is_grad_enabled():
+    if is_recorded():
         return x.exp()
     # One operation less is worth more than the faster one on a few numbers.
     return x.exp_() if x.numel() < MANY else x.mul_(number(LOG2_E, x)).exp2_()
@@ -167,7 +169,7 @@ def log_softmax_gradient(outer: Tensor, log_probs: Tensor) -> Tensor:
     .. math:: \frac{\partial \ell}{\partial z_j} = g_j - p_j \sum_i g_i
 
     Args:
-        outer: g, ``(N, K)``. May be overwritten.
+        outer: g, ``(N, K)``. May be overwritten, also with the result.
         log_probs: :math:`\log p`, ``(N, K)``. May be overwritten.
 
     Example:
@@ -188,7 +190,7 @@ def softmax_gradient(outer: Tensor, probs: Tensor, exact: bool = False) -> Tenso
     where c is taken relative to that class or to :math:`\sum_i p_i c_i`; else ask for ``exact``.
 
     Args:
-        outer: c, ``(N, K)``. May be overwritten.
+        outer: c, ``(N, K)``. May be overwritten, also with the result.
         probs: p, ``(N, K)``.
         exact: Whether to subtract once more what a row sums to: that should be zero, and is that rounding.
 
@@ -205,10 +207,11 @@ def softmax_gradient(outer: Tensor, probs: Tensor, exact: bool = False) -> Tenso
 
 
 def _place_of(outer: Tensor) -> Tensor | None:
-    """Return where a gradient may go: over ``outer`` on a CPU, where a kernel reads a number before it writes there."""
-    return outer if outer.is_cpu else None
+    """Return where a gradient may go: over ``outer`` where the kernel reads a number before it writes there."""
+    # What is not contiguous would be read as it is and written as if it were.
+    return outer if outer.is_cpu and outer.is_contiguous() else None
 
 
 def _in_parts(z: Tensor) -> bool:
     """Return whether the rows are shorter than a vector register, but not so short that it does not matter."""
-    return 3 < z.shape[-1] < REGISTER and z.is_cpu and not torch.is_grad_enabled()
+    return 3 < z.shape[-1] < REGISTER and z.is_cpu and not is_recorded()

@@ -232,7 +232,7 @@ def _divisor(batch: Batch, num_classes: int, normalizer: Callable[[Tensor], Tens
         share = (batch.measure * normalizer(torch.arange(num_classes, device=batch.logits.device))).sum(-1)
     if batch.weight is None:
         assert share is not None
-        return share.sum()
+        return share.sum(dtype=batch.logits.dtype)
     total = (batch.weight if share is None else share * batch.weight).sum()
     # A batch that weighs nothing has a zero numerator: any other divisor than zero is right.
     return torch.where(total > 0, total, 1)

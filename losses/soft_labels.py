@@ -401,13 +401,13 @@ def soft_label_loss_of(logits: Tensor, target: Tensor, minus_labels: Tensor, **o
     )
 
 
-def cross_entropy_to(minus_labels: Tensor, z: Tensor, information: Tensor | None = None) -> tuple[Tensor, Gradient]:
+def cross_entropy_to(minus_labels: Tensor, z: Tensor, minus_entropy: Tensor | None = None) -> tuple[Tensor, Gradient]:
     r"""Return the terms, ``(N, K)``, of the cross-entropy of the softmax of ``z`` to distributions, and its gradient.
 
     Args:
         minus_labels: Minus the distributions q, ``(N, K)``. Overwritten by the gradient.
         z: ``(N, K)``.
-        information: What :func:`information_of` returns of each q, ``(N, K)``: with it they are the terms
+        minus_entropy: What :func:`minus_entropy_of` returns of each q, ``(N, K)``: with it they are the terms
             :math:`q_j \log(q_j / p_j)` of the Kullback-Leibler divergence. May be overwritten.
 
     Example:
@@ -416,18 +416,18 @@ def cross_entropy_to(minus_labels: Tensor, z: Tensor, information: Tensor | None
         (tensor([[0.3466, 0.3466]]), tensor([[0., 0.]]))
     """
     log_probs = log_softmax(z)
-    if information is None:
+    if minus_entropy is None:
         terms = minus_labels * log_probs
     else:
-        terms = torch.addcmul(information, minus_labels, log_probs, out=over(information))
+        terms = torch.addcmul(minus_entropy, minus_labels, log_probs, out=over(minus_entropy))
     return terms, lambda: log_softmax_gradient(minus_labels, log_probs)
 
 
-def information_of(soft_labels: Tensor) -> Tensor:
+def minus_entropy_of(soft_labels: Tensor) -> Tensor:
     r"""Return :math:`q_j \log q_j` of each probability; a row sums to minus its entropy.
 
     Example:
-        >>> information_of(torch.tensor([0.5, 0.5, 0.0]))
+        >>> minus_entropy_of(torch.tensor([0.5, 0.5, 0.0]))
         tensor([-0.3466, -0.3466,  0.0000])
     """
     return torch.xlogy(soft_labels, soft_labels)

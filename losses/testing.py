@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .base import Decoder, OrdinalLoss
 from .registry import create
@@ -513,7 +514,7 @@ def _check_no_synchronisation(make: LossFactory) -> None:
 
 @_check
 def _check_compile(make: LossFactory) -> None:
-    """``torch.compile`` makes one graph of it, with the same value and gradient."""
+    """``torch.compile`` makes one graph of it, with the same value and gradient, also for batches of several sizes."""
     loss = make(5)
     logits, target = _batch(loss, 6)
     target[0] = loss.ignore_index
@@ -530,12 +531,16 @@ def _check_compile(make: LossFactory) -> None:
             _close(compiled_value, value, "the compiled loss differs")
             _close(compiled_grad, grad, "the compiled gradient differs")
         _close(log_probs(logits), loss.log_probs(logits), "the compiled log-probabilities differ")
+        with torch.no_grad():
+            for samples in (6, 4, 2):  # from the second size on the compiler takes any
+                value = loss(logits[:samples], target[:samples])
+                _close(compiled(logits[:samples], target[:samples]), value, "compiled without gradients it differs")
     torch.compiler.reset()
 
 
 @_check
 def _check_transforms(make: LossFactory) -> None:
-    """``torch.func`` differentiates and vectorises it."""
+    """``torch.func`` differentiates and vectorises it, also where gradients are switched off."""
     loss = make(4, class_weights=[0.5, 1, 2, 1.5])
     logits, target = _batch(loss, 6)
     soft = torch.randn(6, 4, generator=_generator()).softmax(-1)
@@ -545,6 +550,18 @@ def _check_transforms(make: LossFactory) -> None:
         each = torch.func.vmap(torch.func.grad(loss))(logits, labels)
         alone = torch.stack([_value_and_grad(loss, logits[i], labels[i])[1] for i in range(6)])
         _close(each, alone, "per-sample gradients by torch.func.vmap differ")
+        direction = torch.linspace(-1, 1, logits.numel()).reshape(logits.shape)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch compiles some derivatives by what it calls deprecated itself
+            losses = torch.func.vmap(loss)(logits, labels)
+            change = torch.func.jvp(lambda z, labels=labels: loss(z, labels), (logits,), (direction,))[1]
+            with forward_ad.dual_level():
+                dual = forward_ad.make_dual(logits, direction)  # type: ignore[no-untyped-call, unused-ignore]
+                by_hand = forward_ad.unpack_dual(loss(dual, labels)).tangent  # type: ignore[no-untyped-call, unused-ignore]
+        alone = torch.stack([loss(logits[i], labels[i]) for i in range(6)])
+        _close(losses, alone, "torch.func.vmap without gradients differs")
+        _close(change, (expected * direction).sum(), "torch.func.jvp without gradients differs from backward()")
+        _close(by_hand, change, "forward_ad without gradients differs from torch.func.jvp")
 
 
 @_check

@@ -110,9 +110,9 @@ def _loss(
 
         # The weight is negative before the label: a step times it is positive in the wrong direction.
         turned = cast_like(step_weights, z).index_select(0, y)
-        steps = turned.shape[-1]
-        wrong = probs.narrow(-1, 1, steps) - probs.narrow(-1, 0, steps)
-        wrong = torch.mul(wrong, turned, out=over(wrong))
+        count = turned.shape[-1]
+        steps = probs.narrow(-1, 1, count) - probs.narrow(-1, 0, count)
+        wrong = torch.mul(steps, turned, out=over(steps))
         wrong = torch.clamp(wrong, min=0, out=over(wrong))
         detour = wrong.sum(-1, keepdim=True)
 
@@ -124,8 +124,8 @@ def _loss(
             slopes = torch.addcmul(ratio, from_mean, of_variance, out=products)
             slopes = torch.addcmul(expected.neg_(), from_mean, slopes, out=slopes)
             pull = turned.mul_(wrong.sign_())
-            slopes.narrow(-1, 1, steps).add_(pull)
-            slopes.narrow(-1, 0, steps).sub_(pull)
+            slopes.narrow(-1, 1, count).add_(pull)
+            slopes.narrow(-1, 0, count).sub_(pull)
             return softmax_gradient(slopes, probs)
 
         return torch.add(detour, variance.log() + size, alpha=0.5), gradient

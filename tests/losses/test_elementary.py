@@ -111,9 +111,11 @@ class TestNumber:
         assert scaled(torch.ones(3)) == 1.875
 
     def test_one_that_was_made_among_fake_tensors_is_not_handed_to_real_ones(self):
+        real = torch.zeros(1)
         with FakeTensorMode():
             assert isinstance(elementary.number(0.875, torch.zeros(1)), FakeTensor)
-        assert elementary.number(0.875, torch.zeros(1)) == 0.875
+            assert isinstance(elementary.number(0.875, real), FakeTensor)
+        assert elementary.number(0.875, real) == 0.875
         with FakeTensorMode():  # nor the other way round
             torch.zeros(1) * elementary.number(0.875, torch.zeros(1))
 
@@ -121,3 +123,14 @@ class TestNumber:
         numbers = [elementary.number(0.1, torch.zeros(1, dtype=dtype)) for dtype in (torch.float32, torch.float64)]
 
         assert [number.item() for number in numbers] == [torch.tensor(0.1).item(), 0.1]
+
+
+@pytest.mark.usefixtures("register")
+@pytest.mark.parametrize("gradient", [elementary.softmax_gradient, elementary.log_softmax_gradient])
+def test_gradient_of_what_lies_in_memory_column_by_column(gradient):
+    outer, log_probs = draw(4, 6).t(), F.log_softmax(draw(6, 4, seed=1), dim=-1)
+    output = log_probs if gradient is elementary.log_softmax_gradient else log_probs.exp()
+
+    with torch.no_grad():
+        expected = gradient(outer.contiguous(), output.clone())
+        torch.testing.assert_close(gradient(outer.clone(), output.clone()), expected)
