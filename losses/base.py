@@ -49,6 +49,9 @@ class Option(Generic[T]):
     Without it the tensor is found too, but only by ``nn.Module.__getattr__``, when everything else has failed. A loss
     of 256 samples spends a twentieth of its time on that.
 
+    Raises:
+        AttributeError: when it is read, if the tensor is not registered.
+
     Example:
         >>> class Scaled(nn.Module):
         ...     scale: Option[Tensor] = Option()

@@ -424,7 +424,10 @@ def cross_entropy_to(minus_labels: Tensor, z: Tensor, minus_entropy: Tensor | No
 
 
 def minus_entropy_of(soft_labels: Tensor) -> Tensor:
-    r"""Return :math:`q_j \log q_j` of each probability; a row sums to minus its entropy.
+    r"""Return :math:`q_j \log q_j` of each probability, ``(..., K)``; a row sums to minus its entropy.
+
+    Args:
+        soft_labels: q, ``(..., K)``.
 
     Example:
         >>> minus_entropy_of(torch.tensor([0.5, 0.5, 0.0]))
